@@ -1,0 +1,101 @@
+"""The errors that dist_test raises: one class for each thing that a caller can act on."""
+
+
+class DistTestError(Exception):
+    """Something that dist_test can explain in one sentence. Programs print it and exit 1."""
+
+
+class ConfigurationError(DistTestError):
+    """The configuration file or the environment holds something that dist_test cannot use."""
+
+
+class InvalidJob(DistTestError):
+    """A job, a task or one of its fields is not what the job format allows."""
+
+
+class JobNotFound(DistTestError):
+    """No job has this id."""
+
+
+class TaskNotFound(DistTestError):
+    """The job has no such task or attempt."""
+
+
+class JobConflict(DistTestError):
+    """A job with this id is there already, with other tasks."""
+
+
+class SubmitInProgress(DistTestError):
+    """Another master is submitting this very job at the moment; the same request succeeds a little later."""
+
+
+class JobNotRunning(DistTestError):
+    """The job has already ended, so there is nothing left to change about it."""
+
+
+class DatabaseUnavailable(DistTestError):
+    """MySQL did not answer, or kept failing, for as long as we were willing to try."""
+
+
+class SchemaMismatch(DistTestError):
+    """The database's schema is not the one that this version of dist_test was written for."""
+
+
+class QueueUnavailable(DistTestError):
+    """beanstalkd did not answer for as long as we were willing to try."""
+
+
+class QueueEntryGone(DistTestError):
+    """The queue entry is no longer there, or no longer reserved by this connection."""
+
+
+class QueueEntryTooBig(DistTestError):
+    """beanstalkd refused an entry because its body is larger than the server's `-z` limit."""
+
+
+class ResultStoreUnavailable(DistTestError):
+    """The S3 bucket for logs and artifacts refused, or did not answer, for as long as we were willing to try."""
+
+
+class IsolateError(DistTestError):
+    """Packaging, storing or fetching a test's files failed."""
+
+
+class InvalidIsolated(IsolateError):
+    """An `.isolated` document is not what the format allows, or leads out of its directory."""
+
+
+class InvalidIsolate(IsolateError):
+    """An `.isolate` or `.isolated.gen.json` file is not what the format allows."""
+
+
+class DigestMismatch(IsolateError):
+    """A blob's content does not have the digest or size that it was announced with."""
+
+
+class BlobNotFound(IsolateError):
+    """The isolate server does not hold this digest."""
+
+
+class IsolateServerUnavailable(IsolateError):
+    """The isolate server did not answer, or kept failing, for as long as we were willing to try."""
+
+
+class CacheFull(IsolateError):
+    """The task's files do not fit into the cache's limits or on the disk."""
+
+
+class RunError(DistTestError):
+    """A task could not be started, for a reason that is not the test's own."""
+
+
+class MasterUnavailable(DistTestError):
+    """The master did not answer, or kept failing, for as long as we were willing to try."""
+
+
+class MasterRefused(DistTestError):
+    """The master understood the request and refused it; the message is the master's own."""
+
+
+class LocalClusterError(DistTestError):
+    """A program of the local cluster is missing, did not start, or died."""
