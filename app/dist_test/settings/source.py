@@ -1,0 +1,100 @@
+"""Read the INI file and the environment into one table of values, collecting every mistake before complaining."""
+
+import configparser
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dist_test.errors import ConfigurationError
+from dist_test.settings.catalog import BY_NAME, CATALOG, SECTIONS, Setting, default_value
+
+SYSTEM_PATH = Path("/etc/dist_test/dist_test.cnf")
+
+
+def configuration_path(environ: Mapping[str, str]) -> Path | None:
+    """The file to read: $DIST_TEST_CNF, else ~/.dist_test.cnf, else /etc/dist_test/dist_test.cnf; None when there is none.
+
+    Raises ConfigurationError when $DIST_TEST_CNF names a file that is not there.
+    """
+    if named := environ.get("DIST_TEST_CNF"):
+        if not Path(named).is_file():
+            raise ConfigurationError(f"DIST_TEST_CNF is {named}, which is not a file; correct or unset the variable")
+        return Path(named)
+    own = Path(environ.get("HOME", "/")) / ".dist_test.cnf"
+    return next((path for path in (own, SYSTEM_PATH) if path.is_file()), None)
+
+
+class Source:
+    """The values of one file and one environment. `problems` grows as values are asked for; `check` raises them all."""
+
+    def __init__(self, path: Path | None, environ: Mapping[str, str]) -> None:
+        self.path = path
+        self.problems: list[str] = []
+        self._texts = {} if path is None else self._read_file(path)
+        self._environ = environ
+        self._values = {setting.name: self._parse(setting) for setting in CATALOG}
+
+    def get(self, name: str) -> Any:
+        """The value of `section.key`; None when it is not set and has no default."""
+        return self._values[name]
+
+    def require(self, name: str) -> Any:
+        """The value of `section.key`; notes a problem when it is not set."""
+        value = self._values[name]
+        if value is None and not any(f"{name} " in problem for problem in self.problems):
+            setting = BY_NAME[name]
+            where = self.path or "the configuration file (~/.dist_test.cnf)"
+            self.problems.append(
+                f"{name} is not set; set {setting.key} in section [{setting.section}] of {where},"
+                f" or the environment variable {setting.environment}"
+            )
+        return value
+
+    def check(self) -> None:
+        """Raise ConfigurationError with every problem found so far, if there is one."""
+        if self.problems:
+            raise ConfigurationError("\n".join(self.problems))
+
+    def _read_file(self, path: Path) -> dict[str, str]:
+        # Interpolation would trip over the % of passwords and log formats.
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        except (configparser.Error, OSError, UnicodeDecodeError) as exc:
+            self.problems.append(f"{path} cannot be read: {' '.join(str(exc).split())}")
+            return {}
+        texts = {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
+        self.problems += [self._unknown(path, section, "") for section in parser.sections() if section not in SECTIONS]
+        self.problems += [
+            self._unknown(path, *name.split(".", 1))
+            for name in texts
+            if name.split(".")[0] in SECTIONS and name not in BY_NAME
+        ]
+        return texts
+
+    def _unknown(self, path: Path, section: str, key: str) -> str:
+        if not key:
+            near = difflib.get_close_matches(section, SECTIONS, n=1)
+            return f"{path}: section [{section}] is not known{_hint(near)}"
+        near = difflib.get_close_matches(key, [s.key for s in CATALOG if s.section == section], n=1)
+        return f"{path}: [{section}] {key} is not known{_hint(near)}"
+
+    def _parse(self, setting: Setting) -> Any:
+        raw = self._environ.get(setting.environment)
+        where = f"environment variable {setting.environment}"
+        if raw is None:
+            raw = self._texts.get(setting.name)
+            where = f"{self.path}: [{setting.section}] {setting.key}"
+        if raw is None or (raw == "" and setting.default is None):
+            return default_value(setting)
+        try:
+            return setting.parse(raw)
+        except ValueError as exc:
+            shown = "(not shown)" if setting.secret else repr(raw)
+            self.problems.append(f"{where} is {shown}: {exc}")
+            return None
+
+
+def _hint(near: list[str]) -> str:
+    return f"; did you mean {near[0]}?" if near else "; remove it, or see docs/reference/settings.md"
