@@ -1,0 +1,44 @@
+"""Messages between a Runner and its launcher: length-prefixed JSON and file descriptors over a Unix stream socket."""
+
+import json
+import socket
+from typing import Any
+
+_HEADER_BYTES = 4
+_MAX_FDS = 3
+
+# vars() makes our frozen records JSON objects at any depth; NamedTuples become arrays by themselves.
+_encode = json.JSONEncoder(default=vars, separators=(",", ":")).encode
+
+
+def send(sock: socket.socket, message: object, fds: tuple[int, ...] = ()) -> None:
+    """Send one message whole. Raises OSError when the other side is gone."""
+    body = _encode(message).encode()
+    data = len(body).to_bytes(_HEADER_BYTES, "big") + body
+    sent = socket.send_fds(sock, [data], fds) if fds else sock.send(data)
+    if sent < len(data):
+        sock.sendall(memoryview(data)[sent:])
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Wait for one message and return it with the descriptors that came along, which the caller must close.
+
+    Raises EOFError when the other side is gone.
+    """
+    # The descriptors travel with the first byte. Reading the header by itself means that no more than
+    # one message is ever taken from the socket, so there is no buffer to keep.
+    header, fds, _, _ = socket.recv_fds(sock, _HEADER_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+    header += _exactly(sock, _HEADER_BYTES - len(header)) if header else b""
+    if not header:
+        raise EOFError
+    return json.loads(_exactly(sock, int.from_bytes(header, "big"))), fds
+
+
+def _exactly(sock: socket.socket, size_bytes: int) -> bytes:
+    data = b""
+    while len(data) < size_bytes:
+        part = sock.recv(size_bytes - len(data))
+        if not part:
+            raise EOFError
+        data = data + part if data else part
+    return data

@@ -1,0 +1,178 @@
+"""The program that runs attempts for one slot, as that slot's own user: started once by a Runner, it spawns fast.
+
+It gives up its rights before it reads its first message, so links and names in a task's tree reach no further than
+that user does, and killing everything of that user is a clean-up without races. When its Runner goes, it kills what
+runs and ends.
+"""
+
+# Plain strings here: a Path costs more than the system call that it is made for.
+# ruff: noqa: PTH102, PTH103, PTH208
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from dist_test.running import artifacts, processes
+from dist_test.running.channel import receive, send
+from dist_test.running.command import ChildSignals, ProcessesLeftError, RunningCommand
+from dist_test.running.tree import remove_tree, write_tree
+from dist_test.running.wire import Command, Done, Ended, Files, Work
+
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER = 36
+# Where any user may leave files that outlive its processes.
+PUBLIC_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
+LEAKED_PREFIX = "leaked-"
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Serve one Runner: `SOCKET_FD TASKS_DIR UID GID`, where UID -1 means to stay who we are."""
+    fd, tasks_dir, uid, gid = int(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
+    control = socket.socket(fileno=fd)
+    control.set_inheritable(False)
+    own_user = uid != -1
+    try:
+        _give_up_rights(uid, gid) if own_user else None
+        _prepare_process()
+        launcher = Launcher(control, tasks_dir=tasks_dir, own_user=own_user)
+        launcher.sweep()
+    except OSError as error:
+        send(control, Done(error=f"the launcher cannot work in {tasks_dir}: {error}"))
+        sys.exit(1)
+    send(control, Done())
+    launcher.serve()
+    sys.exit(0)
+
+
+class Launcher:
+    """Does one Work after the other."""
+
+    def __init__(self, control: socket.socket, *, tasks_dir: str, own_user: bool) -> None:
+        self._control = control
+        self._tasks_dir = tasks_dir
+        self._own_user = own_user
+        self._signals = ChildSignals()
+        self._kill: Callable[[], None] = processes.kill_all_of_this_user if own_user else processes.kill_descendants
+
+    def serve(self) -> None:
+        """Answer messages until the Runner closes its end, or is gone."""
+        while True:
+            try:
+                message, fds = receive(self._control)
+                # A cancel that is read here came after its attempt had ended.
+                if "cancel" not in message:
+                    send(self._control, self._answer(Work.from_message(message), fds))
+            except (EOFError, ConnectionError):
+                return
+
+    def sweep(self) -> None:
+        """Remove what earlier attempts left: a launcher or a machine may have died amid one."""
+        os.chdir(self._tasks_dir)  # fails here, with a clear message, when this user cannot get there
+        for name in os.listdir(self._tasks_dir):
+            if not name.startswith(LEAKED_PREFIX):
+                remove_tree(f"{self._tasks_dir}/{name}")
+        self._sweep_public_directories()
+
+    def _answer(self, work: Work, fds: list[int]) -> Done:
+        try:
+            return self._perform(work, fds)
+        except (OSError, ProcessesLeftError) as error:
+            return Done(error=str(error))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _perform(self, work: Work, fds: list[int]) -> Done:
+        ended, archived = None, 0
+        notes: list[str] = []
+        try:
+            if work.files:
+                _write_files(work.attempt_dir, work.files)
+            if work.command:
+                ended = self._run(work.command, work.serial, (fds[0], fds[1]))
+            if work.archive:
+                archived, notes = _archive(work.attempt_dir, work.archive, fds[-1])
+        finally:
+            if work.remove:
+                self._remove(work.attempt_dir)
+        return Done(ended=ended, archived=archived, notes=tuple(notes))
+
+    def _run(self, command: Command, serial: int, outputs: tuple[int, int]) -> Ended:
+        return RunningCommand(
+            command,
+            serial=serial,
+            outputs=outputs,
+            control=self._control,
+            signals=self._signals,
+            kill=self._kill,
+        ).run()
+
+    def _remove(self, attempt_dir: str) -> None:
+        # A container's processes run as this user too, but are not our children.
+        if self._own_user:
+            processes.kill_all_of_this_user()
+        remove_tree(attempt_dir)
+        self._sweep_public_directories()
+
+    def _sweep_public_directories(self) -> None:
+        """Remove this user's files from where everybody may write. Only for a user that exists for this slot alone."""
+        if not self._own_user:
+            return
+        uid = os.getuid()
+        for directory in PUBLIC_DIRECTORIES:
+            for path in _owned_by(uid, directory):
+                remove_tree(path)
+
+
+def _give_up_rights(uid: int, gid: int) -> None:
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def _prepare_process() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # No test of this user may attach to us and borrow our descriptors.
+    _prctl(libc, _PR_SET_DUMPABLE, 0)
+    # Orphans of a task become our children: we can wait for them, and know when there are none.
+    _prctl(libc, _PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(0o022)
+    # Ctrl-C and stop signals are the Runner's business; it closes the socket.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, lambda _signal, _frame: None)
+
+
+def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed: {os.strerror(ctypes.get_errno())}")
+
+
+def _write_files(attempt_dir: str, files: Files) -> None:
+    os.mkdir(attempt_dir, 0o700)
+    for name in ("home", "tmp"):
+        os.mkdir(f"{attempt_dir}/{name}", 0o700)
+    tree = f"{attempt_dir}/tree"
+    write_tree(files.entries, tree, files.isolated.encode("utf-8", "surrogateescape"))
+    if files.relative_cwd:
+        os.makedirs(f"{tree}/{files.relative_cwd}", exist_ok=True)
+
+
+def _archive(attempt_dir: str, globs: list[str], fd: int) -> tuple[int, list[str]]:
+    try:
+        with os.fdopen(os.dup(fd), "wb") as target:
+            return artifacts.archive(f"{attempt_dir}/tree", globs, target)
+    except OSError as error:
+        # The outcome stands without its artifacts.
+        return 0, [f"the artifacts could not be archived: {error}"]
+
+
+def _owned_by(uid: int, directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_uid == uid]
+    except FileNotFoundError:
+        return []  # no such directory here, or a file of another user went away as we looked

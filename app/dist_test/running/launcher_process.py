@@ -1,0 +1,116 @@
+"""The Runner's end of a launcher: starting it, giving it work, and ending it together with all that it runs."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dist_test
+from dist_test.errors import RunError
+from dist_test.running import processes
+from dist_test.running.channel import receive, send
+from dist_test.running.users import TaskUser
+from dist_test.running.wire import Done, Work
+
+_STOP_SECONDS = 5.0
+_LOOK_INTERVAL_SECONDS = 5.0  # how late a deadline that a cancel has moved is seen
+# Isolated and without site-packages: the standard library and this package are enough, and it starts sooner.
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from dist_test.running import launcher; launcher.main(sys.argv[2:])"
+)
+
+
+class LauncherLostError(Exception):
+    """The launcher ended, or stopped answering, while it had work."""
+
+
+class LauncherProcess:
+    """One running launcher. `user` None: it runs as we do."""
+
+    def __init__(self, tasks_dir: Path, user: TaskUser | None) -> None:
+        """Start it and wait until it is ready. Raises RunError when it cannot work here."""
+        self._user = user
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = self._spawn(theirs, tasks_dir)
+        self._answers = select.poll()
+        self._answers.register(self._socket, select.POLLIN)
+        try:
+            error = self._receive().error
+        except (EOFError, ConnectionError):
+            error = "the launcher ended as it started; its own message is on stderr"
+        if error:
+            self.stop()
+            raise RunError(error)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def give(self, work: Work, fds: tuple[int, ...] = ()) -> None:
+        """Send work; take its answer with `answer`. Raises LauncherLostError."""
+        try:
+            send(self._socket, work, fds)
+        except OSError as error:
+            raise LauncherLostError from error
+
+    def cancel(self, serial: int) -> None:
+        """Ask it to end the command of this serial; without effect when that has ended. Any thread may."""
+        try:
+            send(self._socket, {"cancel": serial})
+        except OSError:
+            return  # the launcher is gone; whoever waits for its answer finds out and ends the attempt
+
+    def answer(self, deadline: Callable[[], float | None]) -> Done:
+        """Wait for the answer until `deadline` (monotonic seconds, may change meanwhile). Raises LauncherLostError."""
+        try:
+            while not self._answers.poll(_LOOK_INTERVAL_SECONDS * 1000):
+                due = deadline()
+                if due is not None and time.monotonic() > due:
+                    raise LauncherLostError
+            return self._receive()
+        except (EOFError, ConnectionError) as error:
+            raise LauncherLostError from error
+
+    def stop(self) -> None:
+        """End it: it kills what it runs, then itself. One that does not is killed."""
+        self._socket.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def kill(self, marker: str) -> None:
+        """End it and all of its attempt, when it no longer does that itself. Raises RunError when some are left.
+
+        marker: NAME=value in the environment of the attempt's processes, to know them by where there is no own user.
+        """
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+        if self._user is not None:
+            left = processes.end_processes_of(self._user.uid, self._user.gid)
+        else:
+            left = processes.end_processes_marked(marker)
+        if left:
+            raise RunError(f"processes {left} of the attempt are still there after SIGKILL")
+
+    def _spawn(self, theirs: socket.socket, tasks_dir: Path) -> subprocess.Popen[bytes]:
+        uid, gid = (self._user.uid, self._user.gid) if self._user else (-1, -1)
+        root = Path(dist_test.__file__).parents[1]
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, root, *map(str, (theirs.fileno(), tasks_dir, uid, gid))],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+            env={"LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
+        )  # fmt: skip
+
+    def _receive(self) -> Done:
+        message, fds = receive(self._socket)
+        for fd in fds:
+            os.close(fd)
+        return Done.from_message(message)

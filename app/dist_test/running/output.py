@@ -1,0 +1,52 @@
+"""One output stream of a task: the beginning and the end are kept, however much a test writes."""
+
+import os
+
+CUT_LINE = "\n------ dist_test left out {dropped} bytes here: more than {limit} bytes of output ------\n"
+
+
+class CappedOutput:
+    """Writes a stream to a file as it comes, and from half its limit on keeps only the latest bytes.
+
+    The task's end of the stream is a pipe, not the file itself: `echo > /dev/stderr` opens it anew and would empty a
+    file, and a pipe bounds what reaches the disk without polling or punching holes.
+    """
+
+    def __init__(self, fd: int, limit_bytes: int) -> None:
+        self._fd = fd
+        self._limit = limit_bytes
+        self._head_left = limit_bytes // 2
+        self._tail_limit = limit_bytes - self._head_left
+        self._tail = bytearray()
+        self._dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes. Raises OSError when the disk does not."""
+        if self._head_left:
+            head = data[: self._head_left]
+            _write_all(self._fd, head)
+            self._head_left -= len(head)
+            data = data[len(head) :]
+        if data:
+            self._tail += data
+            # Twice the limit before each trim, so that bytes are moved once on average.
+            if len(self._tail) > 2 * self._tail_limit:
+                self._trim()
+
+    def finish(self) -> None:
+        """Write what was held back; call once, after the last byte. Raises OSError."""
+        self._trim()
+        if self._dropped:
+            _write_all(self._fd, CUT_LINE.format(dropped=self._dropped, limit=self._limit).encode())
+        _write_all(self._fd, self._tail)
+
+    def _trim(self) -> None:
+        excess = len(self._tail) - self._tail_limit
+        if excess > 0:
+            del self._tail[:excess]
+            self._dropped += excess
+
+
+def _write_all(fd: int, data: bytes | bytearray) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
