@@ -1,6 +1,6 @@
 """How many attempts per second the `running` package alone makes: no queue, no database, no upload.
 
-Usage: python tests/bench/run_tasks.py [--slots 2] [--tasks 1000]. As root it uses the task users, making them if need be.
+Usage: python tests/bench/run_tasks.py [--slots 2] [--tasks 1000]. As root it uses (and makes) the task users.
 """
 
 import argparse

@@ -18,7 +18,7 @@ def task_environment(
 ) -> dict[str, str]:
     """What the command sees. The operator's `base` wins over the defaults, the task's `own` over both.
 
-    HOME and TMPDIR are private to the attempt and removed after it.
+    HOME and TMPDIR are private to the attempt and emptied after it.
     """
     return {
         "PATH": DEFAULT_PATH,

@@ -6,7 +6,7 @@ runs and ends.
 """
 
 # Plain strings here: a Path costs more than the system call that it is made for.
-# ruff: noqa: PTH102, PTH103, PTH208
+# ruff: noqa: PTH103, PTH208
 
 import ctypes
 import os
@@ -19,29 +19,30 @@ from typing import NoReturn
 from dist_test.running import artifacts, processes
 from dist_test.running.channel import receive, send
 from dist_test.running.command import ChildSignals, ProcessesLeftError, RunningCommand
-from dist_test.running.tree import remove_tree, write_tree
+from dist_test.running.tree import empty_directory, make_private, remove_tree, write_tree
 from dist_test.running.wire import Command, Done, Ended, Files, Work
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 # Where any user may leave files that outlive its processes.
 PUBLIC_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
-LEAKED_PREFIX = "leaked-"
+# Emptied after each attempt, not removed: making and removing directories is what costs most for a small task.
+ATTEMPT_DIRECTORIES = ("tree", "home", "tmp")
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Serve one Runner: `SOCKET_FD TASKS_DIR UID GID`, where UID -1 means to stay who we are."""
-    fd, tasks_dir, uid, gid = int(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
+    """Serve one Runner: `SOCKET_FD ATTEMPT_DIR UID GID`, where UID -1 means to stay who we are."""
+    fd, attempt_dir, uid, gid = int(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
     control = socket.socket(fileno=fd)
     control.set_inheritable(False)
     own_user = uid != -1
     try:
         _give_up_rights(uid, gid) if own_user else None
         _prepare_process()
-        launcher = Launcher(control, tasks_dir=tasks_dir, own_user=own_user)
-        launcher.sweep()
+        launcher = Launcher(control, attempt_dir=attempt_dir, own_user=own_user)
+        launcher.clean()
     except OSError as error:
-        send(control, Done(error=f"the launcher cannot work in {tasks_dir}: {error}"))
+        send(control, Done(error=f"the launcher cannot work in {attempt_dir}: {error}"))
         sys.exit(1)
     send(control, Done())
     launcher.serve()
@@ -51,9 +52,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
 class Launcher:
     """Does one Work after the other."""
 
-    def __init__(self, control: socket.socket, *, tasks_dir: str, own_user: bool) -> None:
+    def __init__(self, control: socket.socket, *, attempt_dir: str, own_user: bool) -> None:
         self._control = control
-        self._tasks_dir = tasks_dir
+        self._attempt_dir = attempt_dir
         self._own_user = own_user
         self._signals = ChildSignals()
         self._kill: Callable[[], None] = processes.kill_all_of_this_user if own_user else processes.kill_descendants
@@ -69,12 +70,14 @@ class Launcher:
             except (EOFError, ConnectionError):
                 return
 
-    def sweep(self) -> None:
-        """Remove what earlier attempts left: a launcher or a machine may have died amid one."""
-        os.chdir(self._tasks_dir)  # fails here, with a clear message, when this user cannot get there
-        for name in os.listdir(self._tasks_dir):
-            if not name.startswith(LEAKED_PREFIX):
-                remove_tree(f"{self._tasks_dir}/{name}")
+    def clean(self) -> None:
+        """Make the attempt's directories empty again, whatever a task did to them, or an earlier launcher left."""
+        make_private(self._attempt_dir)
+        for name in os.listdir(self._attempt_dir):
+            if name not in ATTEMPT_DIRECTORIES:
+                remove_tree(f"{self._attempt_dir}/{name}")
+        for name in ATTEMPT_DIRECTORIES:
+            empty_directory(f"{self._attempt_dir}/{name}")
         self._sweep_public_directories()
 
     def _answer(self, work: Work, fds: list[int]) -> Done:
@@ -91,14 +94,14 @@ class Launcher:
         notes: list[str] = []
         try:
             if work.files:
-                _write_files(work.attempt_dir, work.files)
+                _write_files(f"{self._attempt_dir}/tree", work.files)
             if work.command:
                 ended = self._run(work.command, work.serial, (fds[0], fds[1]))
             if work.archive:
-                archived, notes = _archive(work.attempt_dir, work.archive, fds[-1])
+                archived, notes = _archive(f"{self._attempt_dir}/tree", work.archive, fds[-1])
         finally:
-            if work.remove:
-                self._remove(work.attempt_dir)
+            if work.clean:
+                self.clean()
         return Done(ended=ended, archived=archived, notes=tuple(notes))
 
     def _run(self, command: Command, serial: int, outputs: tuple[int, int]) -> Ended:
@@ -110,13 +113,6 @@ class Launcher:
             signals=self._signals,
             kill=self._kill,
         ).run()
-
-    def _remove(self, attempt_dir: str) -> None:
-        # A container's processes run as this user too, but are not our children.
-        if self._own_user:
-            processes.kill_all_of_this_user()
-        remove_tree(attempt_dir)
-        self._sweep_public_directories()
 
     def _sweep_public_directories(self) -> None:
         """Remove this user's files from where everybody may write. Only for a user that exists for this slot alone."""
@@ -151,20 +147,16 @@ def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed: {os.strerror(ctypes.get_errno())}")
 
 
-def _write_files(attempt_dir: str, files: Files) -> None:
-    os.mkdir(attempt_dir, 0o700)
-    for name in ("home", "tmp"):
-        os.mkdir(f"{attempt_dir}/{name}", 0o700)
-    tree = f"{attempt_dir}/tree"
+def _write_files(tree: str, files: Files) -> None:
     write_tree(files.entries, tree, files.isolated.encode("utf-8", "surrogateescape"))
     if files.relative_cwd:
         os.makedirs(f"{tree}/{files.relative_cwd}", exist_ok=True)
 
 
-def _archive(attempt_dir: str, globs: list[str], fd: int) -> tuple[int, list[str]]:
+def _archive(tree: str, globs: list[str], fd: int) -> tuple[int, list[str]]:
     try:
         with os.fdopen(os.dup(fd), "wb") as target:
-            return artifacts.archive(f"{attempt_dir}/tree", globs, target)
+            return artifacts.archive(tree, globs, target)
     except OSError as error:
         # The outcome stands without its artifacts.
         return 0, [f"the artifacts could not be archived: {error}"]

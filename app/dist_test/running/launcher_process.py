@@ -31,12 +31,12 @@ class LauncherLostError(Exception):
 class LauncherProcess:
     """One running launcher. `user` None: it runs as we do."""
 
-    def __init__(self, tasks_dir: Path, user: TaskUser | None) -> None:
+    def __init__(self, attempt_dir: Path, user: TaskUser | None) -> None:
         """Start it and wait until it is ready. Raises RunError when it cannot work here."""
         self._user = user
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = self._spawn(theirs, tasks_dir)
+            self._process = self._spawn(theirs, attempt_dir)
         self._answers = select.poll()
         self._answers.register(self._socket, select.POLLIN)
         try:
@@ -100,11 +100,11 @@ class LauncherProcess:
         if left:
             raise RunError(f"processes {left} of the attempt are still there after SIGKILL")
 
-    def _spawn(self, theirs: socket.socket, tasks_dir: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, theirs: socket.socket, attempt_dir: Path) -> subprocess.Popen[bytes]:
         uid, gid = (self._user.uid, self._user.gid) if self._user else (-1, -1)
         root = Path(dist_test.__file__).parents[1]
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, root, *map(str, (theirs.fileno(), tasks_dir, uid, gid))],
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, root, *map(str, (theirs.fileno(), attempt_dir, uid, gid))],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
             env={"LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
         )  # fmt: skip

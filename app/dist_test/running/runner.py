@@ -16,7 +16,6 @@ from dist_test.running import container as containers
 from dist_test.running import processes
 from dist_test.running.container import ContainerProgram
 from dist_test.running.environment import DEFAULT_PATH, RUN_MARKER, task_environment
-from dist_test.running.launcher import LEAKED_PREFIX
 from dist_test.running.launcher_process import LauncherLostError, LauncherProcess
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.result_files import ResultFiles
@@ -36,7 +35,6 @@ class _Attempt:
     """The attempt that runs now. `launcher` is the one that has its work at this moment."""
 
     serial: int
-    directory: str
     marker: str
     timeout: timedelta | None
     started: float
@@ -64,7 +62,7 @@ class Runner:
         a task can outlive it by ending its launcher and clearing its environment.
         """
         self._work_dir = work_dir
-        self._tasks_dir = work_dir / "t"  # short: tests put Unix sockets below it, whose paths end at 107 bytes
+        self._attempt_dir = work_dir / "t"  # short: tests put Unix sockets below it, whose paths end at 107 bytes
         self._results_dir = work_dir / "results"
         self._user = user
         self._output_limit_bytes = output_limit_bytes
@@ -88,7 +86,7 @@ class Runner:
             raise RunError(f"cannot prepare {self._work_dir}: {error}") from error
         if self._user is not None and processes.end_processes_of(self._user.uid, self._user.gid):
             raise RunError(f"processes of {self._user.name} are still there after SIGKILL")
-        self._launcher = LauncherProcess(self._tasks_dir, self._user)
+        self._launcher = LauncherProcess(self._attempt_dir, self._user)
 
     def close(self) -> None:
         """End the launcher and what it runs. Results that were not discarded stay."""
@@ -142,16 +140,17 @@ class Runner:
         self._results_dir.mkdir(mode=0o700, exist_ok=True)
         for leftover in self._results_dir.iterdir():
             leftover.unlink()
-        self._tasks_dir.mkdir(mode=0o700, exist_ok=True)
+        self._make_attempt_dir()
+
+    def _make_attempt_dir(self) -> None:
+        self._attempt_dir.mkdir(mode=0o700, exist_ok=True)
         if self._user is not None:
-            os.chown(self._tasks_dir, self._user.uid, self._user.gid)
+            os.chown(self._attempt_dir, self._user.uid, self._user.gid)
 
     def _begin(self, request: RunRequest) -> _Attempt:
         serial = next(self._serials)
-        name = f"{LEAKED_PREFIX}{time.time_ns()}" if request.leak else str(serial)
         attempt = _Attempt(
             serial=serial,
-            directory=f"{self._tasks_dir}/{name}",
             marker=f"{self._marker}-{serial}",
             timeout=request.timeout,
             started=time.monotonic(),
@@ -180,22 +179,21 @@ class Runner:
     def _run_here(self, request: RunRequest, attempt: _Attempt, files: ResultFiles) -> Done:
         work = Work(
             serial=attempt.serial,
-            attempt_dir=attempt.directory,
             files=_files(request),
             command=self._command(
                 request,
                 argv=list(request.command),
-                cwd=f"{attempt.directory}/tree/{request.relative_cwd}".rstrip("/"),
+                cwd=f"{self._attempt_dir}/tree/{request.relative_cwd}".rstrip("/"),
                 env=self._environment(request, attempt),
             ),
             archive=list(request.artifact_globs),
-            remove=not request.leak,
+            clean=not request.leak,
         )
         return self._exchange(attempt, self._main_launcher(), work, files.outputs + files.archive)
 
     def _run_in_container(self, request: RunRequest, attempt: _Attempt, files: ResultFiles, image: str) -> Done:
         """The task's own user writes and archives the tree; the engine's program is run as we are."""
-        work = Work(serial=attempt.serial, attempt_dir=attempt.directory)
+        work = Work(serial=attempt.serial)
         cid_file = f"{self._results_dir}/{attempt.serial}.cid"
         command = self._container_command(request, attempt, image, cid_file)
         try:
@@ -207,7 +205,7 @@ class Runner:
             return replace(archived, ended=ran.ended)
         finally:
             if not request.leak and attempt.launcher is None:
-                self._exchange(attempt, self._main_launcher(), replace(work, remove=True))
+                self._exchange(attempt, self._main_launcher(), replace(work, clean=True))
             Path(cid_file).unlink(missing_ok=True)
 
     def _container_command(self, request: RunRequest, attempt: _Attempt, image: str, cid_file: str) -> Command:
@@ -220,7 +218,7 @@ class Runner:
             self._container,
             name=name,
             image=image,
-            attempt_dir=attempt.directory,
+            attempt_dir=str(self._attempt_dir),
             cid_file=cid_file,
             relative_cwd=request.relative_cwd,
             uid=self._user.uid if self._user else os.getuid(),
@@ -247,7 +245,7 @@ class Runner:
         environment = task_environment(
             base=self._base_environment,
             own=request.env,
-            attempt_dir=attempt.directory,
+            attempt_dir=str(self._attempt_dir),
             user=self._user_name,
             job_id=request.job_id,
             task_id=request.task_id,
@@ -309,12 +307,21 @@ class Runner:
             stderr=files.stderr(),
             artifacts=artifacts,
             notes=done.notes,
-            leaked_dir=Path(attempt.directory, "tree") if request.leak else None,
+            leaked_dir=self._leak(attempt) if request.leak else None,
         )
+
+    def _leak(self, attempt: _Attempt) -> Path:
+        """Set the attempt's directory aside, out of reach of later tasks, and start with a new one."""
+        leaked = self._work_dir / f"leaked-{time.time_ns()}"
+        self._attempt_dir.rename(leaked)
+        os.chown(leaked, os.getuid(), os.getgid())
+        self._make_attempt_dir()
+        self._exchange(attempt, self._main_launcher(), Work(serial=attempt.serial, clean=True))
+        return leaked / "tree"
 
     def _main_launcher(self) -> LauncherProcess:
         if self._launcher is None:
-            self._launcher = LauncherProcess(self._tasks_dir, self._user)
+            self._launcher = LauncherProcess(self._attempt_dir, self._user)
         return self._launcher
 
     def _engine_launcher(self) -> LauncherProcess:

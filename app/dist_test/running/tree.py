@@ -1,7 +1,7 @@
 """The private, writable copy of a task's files."""
 
 # Plain strings here: a Path costs more than the system call that it is made for.
-# ruff: noqa: PTH102, PTH106, PTH108, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH120, PTH211
 
 import errno
 import os
@@ -13,6 +13,7 @@ from typing import NamedTuple
 ISOLATED_NAME = "task.isolated"
 _DEFAULT_MODE = 0o644
 _OWNER_RW = 0o600
+_PRIVATE_MODE = 0o700
 _BUFFER_BYTES = 128 * 2**10
 # Kernels and file systems between which copy_file_range does not work answer with one of these.
 _CANNOT_COPY_IN_KERNEL = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
@@ -71,6 +72,29 @@ def remove_tree(path: str) -> None:
         subprocess.run(["/bin/rm", "-rf", "--", path], check=False, stderr=subprocess.DEVNULL)
         if os.path.lexists(path):
             raise
+
+
+def empty_directory(path: str) -> None:
+    """Make `path` an empty directory that only its owner can use, whatever is there now. Raises OSError."""
+    make_private(path)
+    with os.scandir(path) as listing:
+        entries = list(listing)
+    for entry in entries:
+        remove_tree(entry.path)
+
+
+def make_private(path: str) -> None:
+    """Make `path` a directory that only its owner can use; what a directory holds stays. Raises OSError."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            if stat.S_IMODE(mode) != _PRIVATE_MODE:
+                os.chmod(path, _PRIVATE_MODE)
+            return
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    os.mkdir(path, _PRIVATE_MODE)
 
 
 def _remove(path: str) -> None:

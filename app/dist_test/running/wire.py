@@ -44,11 +44,10 @@ class Work:
     """
 
     serial: int
-    attempt_dir: str
     files: Files | None = None
     command: Command | None = None
     archive: list[str] | None = None
-    remove: bool = False
+    clean: bool = False
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "Work":
