@@ -1,6 +1,5 @@
 """The servers that dist_test stands on, as child processes: MariaDB, beanstalkd and SeaweedFS's S3."""
 
-import http.client
 import json
 import os
 import pwd
@@ -8,18 +7,15 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from http import HTTPStatus
 from pathlib import Path
 
 from dist_test.errors import LocalClusterError
-from dist_test.local.program import Program, find_program
+from dist_test.local.program import ANSWER_SECONDS, Program, beside_python, find_program, is_ok, write_private
 
 # unix(7): sun_path has 108 bytes, the last of which is the terminator.
 _MAX_SOCKET_PATH = 107
-_ANSWER_SECONDS = 2.0
 
 
 class MariaDb(Program):
@@ -96,7 +92,7 @@ class MariaDb(Program):
             account = f"'{self.user}'@'{host}'"
             lines.append(f"CREATE OR REPLACE USER {account} IDENTIFIED BY '{self.password}';")
             lines.append(f"GRANT ALL ON `dist\\_test%`.* TO {account};")
-        _write_private(self._accounts_path, "\n".join(lines) + "\n")
+        write_private(self._accounts_path, "\n".join(lines) + "\n")
 
     @property
     def _accounts_path(self) -> Path:
@@ -213,7 +209,7 @@ class SeaweedFs(Program):
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        _write_private(self._identities_path, json.dumps({"identities": [identity]}))
+        write_private(self._identities_path, json.dumps({"identities": [identity]}))
 
     @property
     def _identities_path(self) -> Path:
@@ -222,7 +218,7 @@ class SeaweedFs(Program):
     def _command(self) -> Sequence[str]:
         ports = self.ports
         return [
-            _weed(),
+            beside_python("weed"),
             "-logtostderr=true",
             "server",
             f"-dir={self.state_dir / 'data'}",
@@ -254,7 +250,7 @@ class SeaweedFs(Program):
 
     def _answers(self) -> bool:
         # The gateway is up before there is a volume to write to; a file id is assigned only when there is one.
-        return _is_ok(self.port, "/healthz") and _is_ok(self.ports["master"], "/dir/assign")
+        return is_ok(self.port, "/healthz") and is_ok(self.ports["master"], "/dir/assign")
 
     def _clean_up(self) -> None:
         # The names of these sockets are built in, and a killed weed leaves them.
@@ -275,45 +271,18 @@ def _as_root() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
 
 
-def _weed() -> str:
-    # It comes in a wheel, so it lies beside our interpreter.
-    beside = Path(sys.executable).with_name("weed")
-    if beside.exists():
-        return str(beside)
-    raise LocalClusterError(f"the program weed is not at {beside}; run pip install 'dist-test[local]'")
-
-
 def _secret(path: Path) -> str:
     """The secret kept in `path`; a new random one is made at the first call."""
     if not path.exists():
-        _write_private(path, secrets.token_hex(20))
+        write_private(path, secrets.token_hex(20))
     return path.read_text()
-
-
-def _write_private(path: Path, text: str) -> None:
-    aside = path.with_suffix(".new")
-    aside.touch(mode=0o600)
-    aside.write_text(text)
-    aside.rename(path)
 
 
 def _first_bytes(port: int, request: bytes, count: int) -> bytes:
     """The first bytes that a server on loopback answers; fewer, or none, when it does not."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_SECONDS) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS) as connection:
             connection.sendall(request)
             return connection.recv(count, socket.MSG_WAITALL)
     except OSError:
         return b""
-
-
-def _is_ok(port: int, path: str) -> bool:
-    """Say whether the web server on a loopback port answers 200; never through a proxy."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

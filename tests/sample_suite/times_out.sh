@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "going to sleep"
+exec sleep 600
