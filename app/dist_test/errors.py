@@ -57,6 +57,10 @@ class ResultStoreUnavailable(DistTestError):
     """The S3 bucket for logs and artifacts refused, or did not answer, for as long as we were willing to try."""
 
 
+class ResultNotFound(DistTestError):
+    """The S3 bucket holds no object of this key."""
+
+
 class IsolateError(DistTestError):
     """Packaging, storing or fetching a test's files failed."""
 
@@ -99,3 +103,7 @@ class MasterRefused(DistTestError):
 
 class LocalClusterError(DistTestError):
     """A program of the local cluster is missing, did not start, or died."""
+
+
+class DeadlineSoon(DistTestError):
+    """beanstalkd says that an entry held by this connection runs out within a second: touch everything held."""

@@ -236,7 +236,7 @@ def load_slave_settings(environ: Mapping[str, str] | None = None) -> SlaveSettin
     if not source.problems and settings.heartbeat_every * 2 > settings.lease:
         source.problems.append(
             f"slave.heartbeat_seconds is {settings.heartbeat_every.total_seconds():g}, more than half of"
-            f" slave.lease_seconds ({settings.lease.total_seconds():g}): a late heartbeat would lose the lease; lower it"
+            f" slave.lease_seconds ({settings.lease.total_seconds():g}): a late one would lose the lease; lower it"
         )
     source.check()
     return settings

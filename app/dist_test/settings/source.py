@@ -13,7 +13,7 @@ SYSTEM_PATH = Path("/etc/dist_test/dist_test.cnf")
 
 
 def configuration_path(environ: Mapping[str, str]) -> Path | None:
-    """The file to read: $DIST_TEST_CNF, else ~/.dist_test.cnf, else /etc/dist_test/dist_test.cnf; None when there is none.
+    """The file to read: $DIST_TEST_CNF, else ~/.dist_test.cnf, else /etc/dist_test/dist_test.cnf, else None.
 
     Raises ConfigurationError when $DIST_TEST_CNF names a file that is not there.
     """

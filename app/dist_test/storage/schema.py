@@ -3,7 +3,9 @@
 Times are UTC with microseconds, always the database's own clock (UTC_TIMESTAMP(6)).
 """
 
-from sqlalchemy import BigInteger, Column, Double, Integer, MetaData, SmallInteger, String, Table, Text
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Double, Integer, MetaData, Row, SmallInteger, String, Table, Text
 from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.summary import COUNTER_NAMES
@@ -12,6 +14,7 @@ REVISION = "0001"  # the newest migration: what this version's services ask for
 
 metadata = MetaData()
 Moment = DATETIME(fsp=6)
+AnyRow = Row[*tuple[Any, ...]]
 
 jobs = Table(
     "jobs",

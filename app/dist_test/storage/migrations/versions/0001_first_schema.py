@@ -1,5 +1,8 @@
 """The first schema.
 
+Every session of ours has the time zone +00:00, so CURRENT_TIMESTAMP(6) is UTC. The columns of attempts have defaults
+because storage.bulk.update_rows names only those it changes.
+
 MySQL commits each DDL statement by itself, so a migration that was cut off is repeated from its start: every
 statement here can be run again.
 """
@@ -76,15 +79,15 @@ TABLES = (
         prior_setup_failures SMALLINT UNSIGNED NOT NULL DEFAULT 0,
         avoid_slaves TEXT NULL,
         avoid_count SMALLINT UNSIGNED NOT NULL DEFAULT 0,
-        charge_seconds DOUBLE NOT NULL,
-        period INT UNSIGNED NOT NULL,
-        start_tag DOUBLE NOT NULL,
-        finish_tag DOUBLE NOT NULL,
-        priority INT UNSIGNED NOT NULL,
+        charge_seconds DOUBLE NOT NULL DEFAULT 0,
+        period INT UNSIGNED NOT NULL DEFAULT 0,
+        start_tag DOUBLE NOT NULL DEFAULT 0,
+        finish_tag DOUBLE NOT NULL DEFAULT 0,
+        priority INT UNSIGNED NOT NULL DEFAULT 0,
         delivery INT UNSIGNED NOT NULL DEFAULT 1,
         queue_server VARCHAR(32) NULL,
         queue_entry BIGINT UNSIGNED NULL,
-        queued_at DATETIME(6) NOT NULL,
+        queued_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
         has_started TINYINT NOT NULL DEFAULT 0,
         slave_id VARCHAR(200) NULL,
         claim INT UNSIGNED NOT NULL DEFAULT 0,
@@ -109,7 +112,7 @@ TABLES = (
     """
     events (
         event_id BIGINT NOT NULL AUTO_INCREMENT,
-        at DATETIME(6) NOT NULL,
+        at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
         job_key BIGINT NOT NULL,
         task_index INT NULL,
         attempt SMALLINT UNSIGNED NULL,
@@ -138,7 +141,7 @@ TABLES = (
         owner VARCHAR(200) NOT NULL,
         weight DOUBLE NOT NULL DEFAULT 1,
         period INT UNSIGNED NOT NULL,
-        finish_tag DOUBLE NOT NULL,
+        finish_tag DOUBLE NOT NULL DEFAULT 0,
         retry_charge DOUBLE NOT NULL DEFAULT 0,
         PRIMARY KEY (owner)
     )

@@ -1,0 +1,335 @@
+"""Record how attempts ended: their rows, their jobs' counters, the next attempts and the events, in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text, update
+
+from dist_test.model import schedule
+from dist_test.model.group import Ending, History, ending
+from dist_test.model.outcome import Outcome
+from dist_test.model.summary import COUNTER_NAMES, Counters, change
+from dist_test.model.task import AttemptKey
+from dist_test.storage.bulk import insert_rows, update_rows
+from dist_test.storage.claims import TAKEOVERS_ALLOWED, Claim, are_attempts
+from dist_test.storage.database import Database
+from dist_test.storage.durations import Durations, Observation
+from dist_test.storage.events import Event, write_events
+from dist_test.storage.fairness import Share, lock_share, read_period, virtual_time, write_share
+from dist_test.storage.schema import AnyRow, attempts, jobs
+
+MAX_MESSAGE_CHARACTERS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How an attempt ended, under which claim. Sizes are of what was uploaded, None for nothing.
+
+    `exit_status` is the exit code, or minus the signal's number. `description` and `timeout_seconds` are the task's,
+    for its history.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    description: str
+    timeout_seconds: int
+    exit_status: int | None = None
+    duration_seconds: float = 0.0
+    message: str = ""
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+    artifact_bytes: int | None = None
+    logs_lost: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What became of a batch of results: those that counted, and the failed attempts that get another one."""
+
+    counted: frozenset[Claim]
+    retried: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _JobFacts:
+    """What never changes about a job."""
+
+    owner: str
+    project: str
+
+
+class Finishes:
+    """Records results; one for each slave."""
+
+    def __init__(self, database: Database, *, slave_id: str) -> None:
+        self._database = database
+        self._slave_id = slave_id
+        self._durations = Durations(database)
+        self._facts: dict[int, _JobFacts] = {}
+
+    def record(self, results: Sequence[Result]) -> Recorded:
+        """Write the results whose claim is still the row's; what comes from an older claim changes nothing.
+
+        Safe to repeat with the same results: those already written are found finished. Raises DatabaseUnavailable,
+        and then the caller keeps the results and tries again.
+        """
+        facts = self._job_facts({result.claim.key.job for result in results})
+        # A job without facts was pruned meanwhile.
+        ordered = sorted((one for one in results if one.claim.key.job in facts), key=lambda result: result.claim.key)
+        recorded = self._database.run(lambda connection: _record(connection, ordered, facts, self._slave_id))
+        counted = [result for result in ordered if result.claim in recorded.counted]
+        self._durations.observe([_observation(result, facts) for result in counted if result.outcome.is_measured])
+        return recorded
+
+    def record_lost(self, key: AttemptKey) -> bool:
+        """Finish an attempt that has outlived too many slaves as `lost`; False when it is not, or no longer, one."""
+        facts = self._job_facts({key.job})
+        return self._database.run(lambda connection: _record_lost(connection, key, facts, self._slave_id))
+
+    def _job_facts(self, keys: set[int]) -> dict[int, _JobFacts]:
+        missing = [key for key in keys if key not in self._facts]
+        if missing:
+            if len(self._facts) > 10_000:  # a slave that runs for months must not grow
+                self._facts.clear()
+                missing = list(keys)
+            query = select(jobs.c.job_key, jobs.c.owner, jobs.c.project).where(jobs.c.job_key.in_(missing))
+            for row in self._database.run(lambda connection: connection.execute(query).all()):
+                self._facts[row.job_key] = _JobFacts(owner=row.owner, project=row.project)
+        return {key: self._facts[key] for key in keys if key in self._facts}
+
+
+def _observation(result: Result, facts: dict[int, _JobFacts]) -> Observation:
+    timed_out = result.outcome is Outcome.TIMED_OUT
+    seconds = float(result.timeout_seconds) if timed_out else result.duration_seconds
+    project = facts[result.claim.key.job].project
+    return Observation(project=project, description=result.description, seconds=seconds)
+
+
+def _record(connection: Connection, results: Sequence[Result], facts: dict[int, _JobFacts], actor: str) -> Recorded:
+    shares = _lock_shares(connection, results, facts)
+    job_rows = _lock_jobs(connection, sorted({result.claim.key.job for result in results}))
+    attempt_rows = _lock_attempts(connection, [result.claim.key for result in results])
+    valid = [result for result in results if _is_valid(attempt_rows.get(result.claim.key), result.claim)]
+    if not valid:
+        return Recorded(counted=frozenset(), retried=())
+    endings = {result.claim: _ending(result, attempt_rows, job_rows) for result in valid}
+    _write_attempts(connection, valid)
+    _write_jobs(connection, valid, endings, attempt_rows, job_rows)
+    retried = [result for result in valid if endings[result.claim] is Ending.RETRY]
+    _write_retries(connection, retried, attempt_rows, job_rows, shares)
+    write_events(connection, list(_events(valid, endings, actor)))
+    return Recorded(
+        counted=frozenset(result.claim for result in valid), retried=tuple(result.claim for result in retried)
+    )
+
+
+def _lock_shares(connection: Connection, results: Iterable[Result], facts: dict[int, _JobFacts]) -> dict[str, Share]:
+    # Only retries are charged here, so a batch of successes need not queue for its owner's row.
+    owners = {facts[result.claim.key.job].owner for result in results if result.outcome is not Outcome.SUCCEEDED}
+    if not owners:
+        return {}
+    period = read_period(connection)
+    return {owner: lock_share(connection, owner, period) for owner in sorted(owners)}
+
+
+def _lock_jobs(connection: Connection, keys: Sequence[int]) -> dict[int, AnyRow]:
+    query = select(jobs).where(jobs.c.job_key.in_(keys)).order_by(jobs.c.job_key).with_for_update()
+    rows: Sequence[AnyRow] = connection.execute(query).all()
+    return {row.job_key: row for row in rows}
+
+
+_LOCKED = (
+    attempts.c.job_key,
+    attempts.c.task_index,
+    attempts.c.attempt,
+    attempts.c.claim,
+    attempts.c.finished_at,
+    attempts.c.prior_failures,
+    attempts.c.prior_setup_failures,
+    attempts.c.avoid_slaves,
+    attempts.c.slave_id,
+    attempts.c.charge_seconds,
+    text(
+        "(SELECT max_retries FROM tasks WHERE tasks.job_key = attempts.job_key"
+        " AND tasks.task_index = attempts.task_index) AS max_retries"
+    ),
+)
+
+
+def _lock_attempts(connection: Connection, keys: Sequence[AttemptKey]) -> dict[AttemptKey, AnyRow]:
+    query = (
+        select(*_LOCKED)
+        .where(are_attempts(keys))
+        .order_by(attempts.c.job_key, attempts.c.task_index, attempts.c.attempt)
+        .with_for_update()
+    )
+    return {AttemptKey(row.job_key, row.task_index, row.attempt): row for row in connection.execute(query)}
+
+
+def _is_valid(row: AnyRow | None, claim: Claim) -> bool:
+    # None: pruned. Another claim: the lease lapsed and another slave took it. Finished: canceled, or a repetition.
+    return row is not None and row.claim == claim.number and row.finished_at is None
+
+
+def _history(row: AnyRow) -> History:
+    return History(failures=row.prior_failures, setup_failures=row.prior_setup_failures)
+
+
+def _ending(result: Result, attempt_rows: dict[AttemptKey, AnyRow], job_rows: dict[int, AnyRow]) -> Ending:
+    row = attempt_rows[result.claim.key]
+    canceled = job_rows[result.claim.key.job].cancel_reason is not None
+    return ending(result.outcome, _history(row), max_retries=row.max_retries, job_is_canceled=canceled)
+
+
+def _write_attempts(connection: Connection, results: Sequence[Result]) -> None:
+    now = connection.execute(select(func.utc_timestamp(6))).scalar_one()
+    rows = [
+        {
+            "job_key": result.claim.key.job,
+            "task_index": result.claim.key.task,
+            "attempt": result.claim.key.attempt,
+            "finished_at": now,
+            "lease_until": None,
+            "outcome": result.outcome.value,
+            "exit_status": result.exit_status,
+            "duration_seconds": result.duration_seconds,
+            "message": result.message[:MAX_MESSAGE_CHARACTERS] or None,
+            "stdout_bytes": result.stdout_bytes,
+            "stderr_bytes": result.stderr_bytes,
+            "artifact_bytes": result.artifact_bytes,
+            "logs_lost": int(result.logs_lost),
+        }
+        for result in results
+    ]
+    update_rows(connection, attempts, rows)
+
+
+def _write_jobs(
+    connection: Connection,
+    results: Sequence[Result],
+    endings: dict[Claim, Ending],
+    attempt_rows: dict[AttemptKey, AnyRow],
+    job_rows: dict[int, AnyRow],
+) -> None:
+    for job, batch in groupby(results, key=lambda result: result.claim.key.job):
+        changes = (
+            change(
+                attempt=result.claim.key.attempt,
+                outcome=result.outcome,
+                before=_history(attempt_rows[result.claim.key]),
+                end=endings[result.claim],
+            )
+            for result in batch
+        )
+        write_counters(connection, job_rows[job], sum(changes, Counters()))
+
+
+def write_counters(connection: Connection, job: AnyRow, difference: Counters) -> None:
+    """Add `difference` to the counters of a locked job, and mark the job when that ends it or makes it stop."""
+    counters = Counters(**{name: getattr(job, name) for name in COUNTER_NAMES}) + difference
+    values: dict[str, Any] = dict(vars(counters))
+    if counters.is_finished and job.state == "running":
+        values |= {"state": "finished", "finished_at": func.utc_timestamp(6)}
+    own_failures = counters.failed_tasks - counters.canceled_tasks
+    if job.max_failed_tasks is not None and own_failures > job.max_failed_tasks and job.cancel_reason is None:
+        # The reconciler cancels what is left within a round; from now on nothing of the job is tried again.
+        values["cancel_reason"] = f"more than {job.max_failed_tasks} tasks failed"
+    connection.execute(update(jobs).where(jobs.c.job_key == job.job_key).values(values))
+
+
+def _write_retries(
+    connection: Connection,
+    retried: Sequence[Result],
+    attempt_rows: dict[AttemptKey, AnyRow],
+    job_rows: dict[int, AnyRow],
+    shares: dict[str, Share],
+) -> None:
+    rows = []
+    boosted = {owner: _boosted_retries(connection, owner) for owner in shares} if retried else {}
+    for result in retried:
+        job = job_rows[result.claim.key.job]
+        boost = boosted[job.owner] < schedule.retries_boosted(job.total_tasks)
+        boosted[job.owner] += boost
+        shares[job.owner], row = _retry_row(
+            connection, result, attempt_rows[result.claim.key], shares[job.owner], boost
+        )
+        rows.append(row)
+    for owner in sorted({job_rows[result.claim.key.job].owner for result in retried}):
+        write_share(connection, shares[owner])
+    insert_rows(connection, attempts, rows)
+
+
+def _boosted_retries(connection: Connection, owner: str) -> int:
+    query = text("""
+        SELECT COUNT(*) FROM jobs JOIN attempts USING (job_key)
+        WHERE jobs.owner = :owner AND jobs.state = 'running'
+          AND attempts.finished_at IS NULL AND attempts.has_started = 0 AND attempts.priority < :band
+    """)
+    return int(connection.execute(query, {"owner": owner, "band": schedule.FIRST_BAND}).scalar_one())
+
+
+def _retry_row(
+    connection: Connection, result: Result, row: AnyRow, share: Share, boost: bool
+) -> tuple[Share, dict[str, Any]]:
+    key = result.claim.key.next()
+    cost = row.charge_seconds / share.weight
+    history = _history(row).after(result.outcome)
+    tag = schedule.Tag(start=0.0, finish=0.0)
+    if boost:
+        priority = schedule.retry_priority(key.attempt)
+        share = replace(share, retry_charge=share.retry_charge + cost, finish_tag=share.finish_tag + cost)
+    else:
+        start = max(virtual_time(connection, share.period), share.finish_tag)
+        tag = schedule.Tag(start=start, finish=start + cost)
+        priority = schedule.first_priority(start)
+        share = replace(share, finish_tag=tag.finish)
+    return share, {
+        "job_key": key.job,
+        "task_index": key.task,
+        "attempt": key.attempt,
+        "prior_failures": history.failures,
+        "prior_setup_failures": history.setup_failures,
+        "avoid_slaves": _with_slave(row.avoid_slaves, row.slave_id),
+        "charge_seconds": row.charge_seconds,
+        "period": share.period,
+        "start_tag": tag.start,
+        "finish_tag": tag.finish,
+        "priority": priority,
+    }
+
+
+def _with_slave(slaves: str | None, slave_id: str) -> str:
+    names = slaves.split("\n") if slaves else []
+    return "\n".join(names if slave_id in names else [*names, slave_id])
+
+
+def _events(results: Iterable[Result], endings: dict[Claim, Ending], actor: str) -> Iterable[Event]:
+    for result in results:
+        key = result.claim.key
+        claim = result.claim.number
+        yield Event(job=key.job, kind="finished", actor=actor, key=key, claim=claim, detail=result.outcome.value)
+        if endings[result.claim] is Ending.RETRY:
+            yield Event(job=key.job, kind="retried", actor=actor, key=key.next())
+
+
+def _record_lost(connection: Connection, key: AttemptKey, facts: dict[int, _JobFacts], actor: str) -> bool:
+    poisoned = text("""
+        SELECT claim FROM attempts
+        WHERE job_key = :job AND task_index = :task AND attempt = :attempt
+          AND finished_at IS NULL AND lease_until < UTC_TIMESTAMP(6) AND takeovers >= :allowed
+    """)
+    number = connection.execute(
+        poisoned, {"job": key.job, "task": key.task, "attempt": key.attempt, "allowed": TAKEOVERS_ALLOWED}
+    ).scalar()
+    if number is None:  # another slave has recorded it, or it was canceled
+        return False
+    lost = Result(
+        claim=Claim(key=key, number=number),
+        outcome=Outcome.LOST,
+        description="",
+        timeout_seconds=0,
+        message=f"given up: {TAKEOVERS_ALLOWED + 1} slaves in a row vanished while they ran it",
+    )
+    return bool(_record(connection, [lost], facts, actor).counted)

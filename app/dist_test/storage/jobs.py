@@ -1,0 +1,246 @@
+"""What there is to read about jobs and their attempts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
+
+from dist_test.errors import JobNotFound
+from dist_test.model.outcome import Outcome, wire_status
+from dist_test.model.summary import COUNTER_NAMES, Counters
+from dist_test.model.task import AttemptKey, task_id
+from dist_test.storage.database import Database
+from dist_test.storage.schema import AnyRow, attempts, jobs, tasks
+
+MAX_PAGE = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """A job as it stands. `state` is submitting, running or finished; times are UTC."""
+
+    job_key: int
+    job_id: str
+    name: str
+    project: str
+    owner: str
+    state: str
+    max_failed_tasks: int | None
+    submitted_at: datetime
+    enqueued_at: datetime | None
+    finished_at: datetime | None
+    cancel_reason: str | None
+    counters: Counters
+
+    @property
+    def result(self) -> str | None:
+        """canceled, failed or succeeded; None until the job is finished. Flaky tasks are successes."""
+        if self.state != "finished":
+            return None
+        if self.cancel_reason is not None and self.counters.canceled_tasks:
+            return "canceled"
+        return "failed" if self.counters.failed_tasks else "succeeded"
+
+    @classmethod
+    def from_row(cls, row: AnyRow) -> "JobRecord":
+        fields = {column.name: getattr(row, column.name) for column in _JOB_COLUMNS if column.name not in COUNTER_NAMES}
+        counters = Counters(**{name: getattr(row, name) for name in COUNTER_NAMES})
+        return cls(counters=counters, **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptRecord:
+    """An attempt as it stands. `state` is queued, running or finished; sizes are None for what was not stored."""
+
+    key: AttemptKey
+    task_id: str
+    description: str
+    state: str
+    outcome: Outcome | None
+    exit_status: int | None
+    duration_seconds: float | None
+    slave_id: str | None
+    claim: int
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    message: str | None
+    logs_lost: bool
+    stdout_bytes: int | None
+    stderr_bytes: int | None
+    artifact_bytes: int | None
+
+    @property
+    def status(self) -> int | None:
+        """The `status` on the original's wire."""
+        return wire_status(self.outcome, self.exit_status)
+
+    @classmethod
+    def from_row(cls, row: AnyRow) -> "AttemptRecord":
+        names = [name for name in _PLAIN_FIELDS if name != "outcome"]
+        return cls(
+            key=AttemptKey(row.job_key, row.task_index, row.attempt),
+            task_id=task_id(row.isolate_hash, row.task_index),
+            outcome=Outcome(row.outcome) if row.outcome else None,
+            state=_state(row),
+            logs_lost=bool(row.logs_lost),
+            **{name: getattr(row, name) for name in names},
+        )
+
+
+class AttemptFilter(StrEnum):
+    """Which attempts of a job to list."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # finished without success
+    TIMED_OUT = "timed_out"
+    CANCELED = "canceled"
+    FLAKY = "flaky"  # attempts of tasks that succeeded after a failure
+
+
+_JOB_COLUMNS = (
+    jobs.c.job_key,
+    jobs.c.job_id,
+    jobs.c.name,
+    jobs.c.project,
+    jobs.c.owner,
+    jobs.c.state,
+    jobs.c.max_failed_tasks,
+    jobs.c.submitted_at,
+    jobs.c.enqueued_at,
+    jobs.c.finished_at,
+    jobs.c.cancel_reason,
+    *(jobs.c[name] for name in COUNTER_NAMES),
+)
+_PLAIN_FIELDS = (
+    "description",
+    "exit_status",
+    "duration_seconds",
+    "slave_id",
+    "claim",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "message",
+    "stdout_bytes",
+    "stderr_bytes",
+    "artifact_bytes",
+)
+_IS_LEASED = attempts.c.lease_until >= func.utc_timestamp(6)
+
+
+class Jobs:
+    """Reads jobs and attempts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, job_id: str) -> JobRecord:
+        """The job with this id. Raises JobNotFound."""
+        rows = self._all(select(*_JOB_COLUMNS).where(jobs.c.job_id == job_id))
+        if not rows:
+            raise JobNotFound(f"no job has the id {job_id}")
+        return JobRecord.from_row(rows[0])
+
+    def recent(self, *, limit: int, before: int | None = None) -> list[JobRecord]:
+        """The newest jobs first; `before` is the job_key to go on from."""
+        query = select(*_JOB_COLUMNS).order_by(jobs.c.job_key.desc()).limit(limit)
+        if before is not None:
+            query = query.where(jobs.c.job_key < before)
+        return [JobRecord.from_row(row) for row in self._all(query)]
+
+    def by_state(self, state: str) -> list[JobRecord]:
+        """All jobs that are submitting, or running, oldest first."""
+        query = select(*_JOB_COLUMNS).where(jobs.c.state == state).order_by(jobs.c.job_key)
+        return [JobRecord.from_row(row) for row in self._all(query)]
+
+    def attempts(
+        self,
+        job_key: int,
+        *,
+        only: AttemptFilter | None = None,
+        search: str = "",
+        after: AttemptKey | None = None,
+        limit: int = 1000,
+    ) -> list[AttemptRecord]:
+        """A page of a job's attempts by task, then attempt; `search` is looked for in descriptions and slaves."""
+        query = _attempts_query(job_key).limit(min(limit, MAX_PAGE))
+        if only is not None:
+            query = query.where(_FILTERS[only])
+        if search:
+            query = query.where(
+                or_(tasks.c.description.contains(search, autoescape=True), attempts.c.slave_id == search)
+            )
+        if after is not None:
+            later = and_(attempts.c.task_index == after.task, attempts.c.attempt > after.attempt)
+            query = query.where(or_(attempts.c.task_index > after.task, later))
+        return [AttemptRecord.from_row(row) for row in self._all(query)]
+
+    def attempt(self, key: AttemptKey) -> AttemptRecord | None:
+        """One attempt; None when there is none."""
+        query = _attempts_query(key.job).where(attempts.c.task_index == key.task, attempts.c.attempt == key.attempt)
+        rows = self._all(query)
+        return AttemptRecord.from_row(rows[0]) if rows else None
+
+    def running(self, job_key: int | None = None) -> int:
+        """How many attempts run under a live lease, in one job or in all."""
+        query = select(func.count()).select_from(attempts).where(attempts.c.finished_at.is_(None))
+        query = query.where(attempts.c.has_started == 1, _IS_LEASED)
+        if job_key is not None:
+            query = query.where(attempts.c.job_key == job_key)
+        else:
+            # The index starts with finished_at and job_key: name the few jobs that can have unfinished attempts.
+            query = query.where(attempts.c.job_key.in_(select(jobs.c.job_key).where(jobs.c.state != "finished")))
+        return int(self._all(query)[0][0])
+
+    def unfinished(self) -> int:
+        """How many attempts of all jobs are not finished."""
+        query = select(func.coalesce(func.sum(jobs.c.total_attempts - jobs.c.finished_attempts), 0))
+        return int(self._all(query.where(jobs.c.state.in_(("running", "submitting"))))[0][0])
+
+    def expected_seconds_left(self, job_key: int) -> float:
+        """The expected work of a job's unfinished attempts, in seconds of one slot."""
+        query = select(func.coalesce(func.sum(attempts.c.charge_seconds), 0.0))
+        return float(self._all(query.where(attempts.c.finished_at.is_(None), attempts.c.job_key == job_key))[0][0])
+
+    def _all(self, query: Select[Any]) -> Sequence[AnyRow]:
+        return self._database.run(lambda connection: connection.execute(query).all())
+
+
+def _attempts_query(job_key: int) -> Select[Any]:
+    return (
+        select(attempts, tasks.c.isolate_hash, tasks.c.description, _IS_LEASED.label("is_leased"))
+        .join(tasks, and_(tasks.c.job_key == attempts.c.job_key, tasks.c.task_index == attempts.c.task_index))
+        .where(attempts.c.job_key == job_key)
+        .order_by(attempts.c.task_index, attempts.c.attempt)
+    )
+
+
+def _state(row: AnyRow) -> str:
+    if row.finished_at is not None:
+        return "finished"
+    return "running" if row.is_leased else "queued"
+
+
+_LATER_SUCCESS = text("""
+    EXISTS (SELECT 1 FROM attempts AS later
+            WHERE later.job_key = attempts.job_key AND later.task_index = attempts.task_index
+              AND later.outcome = 'succeeded' AND later.prior_failures > 0)
+""")
+
+_FILTERS: dict[AttemptFilter, ColumnElement[bool]] = {
+    AttemptFilter.QUEUED: and_(attempts.c.finished_at.is_(None), func.coalesce(_IS_LEASED, False).is_(False)),
+    AttemptFilter.RUNNING: and_(attempts.c.finished_at.is_(None), _IS_LEASED),
+    AttemptFilter.FINISHED: attempts.c.finished_at.is_not(None),
+    AttemptFilter.SUCCEEDED: attempts.c.outcome == Outcome.SUCCEEDED,
+    AttemptFilter.FAILED: attempts.c.outcome != Outcome.SUCCEEDED,
+    AttemptFilter.TIMED_OUT: attempts.c.outcome == Outcome.TIMED_OUT,
+    AttemptFilter.CANCELED: attempts.c.outcome == Outcome.CANCELED,
+    AttemptFilter.FLAKY: and_(_LATER_SUCCESS),
+}

@@ -1,0 +1,279 @@
+"""The S3 bucket: logs, artifacts, and the blobs of an isolate server that keeps them there."""
+
+import functools
+import io
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from dist_test.errors import ResultNotFound, ResultStoreUnavailable
+
+if TYPE_CHECKING:
+    import urllib3
+    from types_boto3_s3 import S3Client
+
+logger = logging.getLogger(__name__)
+
+LINK_SECONDS = 86400  # as long as the original's links worked
+_PAUSES = (timedelta(seconds=0.2), timedelta(seconds=1), timedelta(seconds=3))
+_CONNECTIONS = 32
+_DELETE_BATCH = 1000  # S3's limit for one DeleteObjects
+_WHOLE_BYTES = 64 * 2**20  # bigger files go in parts
+_PRESIGNED_PUT_SECONDS = 900
+_OCTETS = "application/octet-stream"
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
+
+
+class ObjectStream:
+    """An object's content, read as it arrives. Close it, or use it as a context."""
+
+    def __init__(self, body: Any, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        """The next `size` bytes at most, all that is left for None. Raises ResultStoreUnavailable."""
+        with _translated("reading an object"):
+            content: bytes = self._body.read(size)
+            return content
+
+    def close(self) -> None:
+        self._body.close()
+
+    def __enter__(self) -> "ObjectStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What a listing says about one object."""
+
+    key: str
+    size_bytes: int
+
+
+class Bucket:
+    """One bucket of an S3 server; may be shared between threads.
+
+    endpoint_url: None for Amazon's. public_url: the server's address in the links that `presign_get` makes, where
+    people reach it by another one. Every method raises ResultStoreUnavailable when the server refuses or is silent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        endpoint_url: str | None,
+        access_key: str,
+        secret_key: str,
+        region: str = "us-east-1",
+        public_url: str | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.name = name
+        self._endpoint_url = endpoint_url
+        self._public_url = public_url
+        self._credentials = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+        self._region = region
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def ensure_exists(self) -> None:
+        """Create the bucket unless it is there."""
+        if self._exists(lambda: self._client.head_bucket(Bucket=self.name)):
+            return
+        with _translated(f"creating bucket {self.name}"):
+            try:
+                self._client.create_bucket(Bucket=self.name)
+            except (self._client.exceptions.BucketAlreadyOwnedByYou, self._client.exceptions.BucketAlreadyExists):
+                logger.debug("another program created bucket %s first", self.name)
+
+    def put_file(
+        self, key: str, source: Path | BinaryIO, *, content_type: str = _OCTETS, disposition: str | None = None
+    ) -> None:
+        """Store a file, from its path or from where an open one stands to its end; big ones go in parts."""
+        if isinstance(source, Path):
+            with source.open("rb") as stream:
+                self.put_file(key, stream, content_type=content_type, disposition=disposition)
+            return
+        extra = {"ContentType": content_type}
+        if disposition is not None:
+            extra["ContentDisposition"] = disposition
+        with _translated(f"storing {key}"):
+            if _size_left(source) <= _WHOLE_BYTES:
+                self._client.put_object(Bucket=self.name, Key=key, Body=source, **extra)  # type: ignore[arg-type]  # keys of a dict
+            else:
+                self._client.upload_fileobj(source, self.name, key, ExtraArgs=extra)
+
+    def open(self, key: str) -> ObjectStream:
+        """The object's content as a stream. Raises ResultNotFound."""
+        with _translated(f"opening {key}"):
+            answer = self._client.get_object(Bucket=self.name, Key=key)
+        return ObjectStream(answer["Body"], answer["ContentLength"])
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key."""
+        return self._exists(lambda: self._client.head_object(Bucket=self.name, Key=key))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete these objects; those that are not there count as deleted."""
+        left = list(keys)
+        while left:
+            batch, left = left[:_DELETE_BATCH], left[_DELETE_BATCH:]
+            with _translated(f"deleting {len(batch)} objects"):
+                answer = self._client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            failed = [error for error in answer.get("Errors", []) if error.get("Code") not in _ABSENT]
+            if failed:
+                raise ResultStoreUnavailable(f"{len(failed)} objects could not be deleted: {failed[0]}")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose keys start with `prefix`, in the order of their keys."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        with _translated(f"listing {prefix}"):
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield StoredObject(key=item["Key"], size_bytes=item["Size"])
+
+    def presign_get(
+        self,
+        key: str,
+        *,
+        seconds: int = LINK_SECONDS,
+        filename: str | None = None,
+        content_type: str | None = None,
+    ) -> str:
+        """A link that anybody can read the object with, for so many seconds; at `public_url` if there is one.
+
+        filename: the name under which a browser saves it; shown in the browser all the same. Does not ask the server.
+        """
+        params = {"Bucket": self.name, "Key": key}
+        if filename is not None:
+            params["ResponseContentDisposition"] = f'inline; filename="{_quoted(filename)}"'
+        if content_type is not None:
+            params["ResponseContentType"] = content_type
+        return self._link_client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
+
+    def presign_put(
+        self, key: str, *, seconds: int = _PRESIGNED_PUT_SECONDS, content_type: str | None = None
+    ) -> str:
+        """A link that anybody can store this object with, by PUT with exactly this Content-Type, at `endpoint_url`."""
+        params = {"Bucket": self.name, "Key": key}
+        if content_type is not None:
+            params["ContentType"] = content_type
+        return self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=seconds)
+
+    def upload(self, key: str, source: BinaryIO, size_bytes: int, *, content_type: str = _OCTETS) -> None:
+        """Store `size_bytes` from where a seekable file stands: five times as fast as put_file for small ones.
+
+        Tries four times, with growing pauses.
+        """
+        start = source.tell()
+        for pause in _PAUSES:
+            try:
+                return self._put(key, source, size_bytes, content_type)
+            except ResultStoreUnavailable as exc:
+                logger.warning("storing %s again in %s s: %s", key, pause.total_seconds(), exc)
+                self._sleep(pause.total_seconds())
+                source.seek(start)
+        return self._put(key, source, size_bytes, content_type)
+
+    def _put(self, key: str, source: BinaryIO, size_bytes: int, content_type: str) -> None:
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Content-Type": content_type, "Content-Length": str(size_bytes)}
+        url = self.presign_put(key, content_type=content_type)
+        try:
+            response = self._pool.request("PUT", url, body=source, headers=headers, retries=False)
+        except HTTPError as exc:
+            # Not the exception's own text: it names the signed address.
+            raise ResultStoreUnavailable(f"storing {key} in bucket {self.name} failed: {type(exc).__name__}") from exc
+        if response.status >= 300:
+            raise ResultStoreUnavailable(f"storing {key} in bucket {self.name} was answered {response.status}")
+
+    def _exists(self, look: Callable[[], object]) -> bool:
+        try:
+            with _translated(f"looking into bucket {self.name}"):
+                look()
+        except ResultNotFound:
+            return False
+        return True
+
+    @functools.cached_property
+    def _pool(self) -> "urllib3.PoolManager":
+        import urllib3
+
+        return urllib3.PoolManager(
+            maxsize=_CONNECTIONS, timeout=urllib3.Timeout(connect=10, read=60), cert_reqs="CERT_REQUIRED"
+        )
+
+    @property
+    def _client(self) -> "S3Client":
+        return self._client_for(self._endpoint_url)
+
+    @property
+    def _link_client(self) -> "S3Client":
+        return self._client_for(self._public_url or self._endpoint_url)
+
+    def _client_for(self, endpoint_url: str | None) -> "S3Client":
+        # boto3 may be used, but not set up, by several threads at once.
+        with self._lock:
+            return self._make_client(endpoint_url)
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 -- a bucket lives as long as its program
+    def _make_client(self, endpoint_url: str | None) -> "S3Client":
+        # boto3 takes 0.2 s to import: only programs that touch the bucket should pay.
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            signature_version="s3v4",
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"max_attempts": 4, "mode": "standard"},
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            # Other servers than Amazon's do not all know the newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        session = boto3.session.Session(region_name=self._region, **self._credentials)
+        return session.client("s3", endpoint_url=endpoint_url, config=config)
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as exc:
+        if exc.response.get("Error", {}).get("Code") in _ABSENT:
+            raise ResultNotFound(f"{doing}: there is no such object") from exc
+        raise ResultStoreUnavailable(f"{doing}: {exc}") from exc
+    except (BotoCoreError, Boto3Error, HTTPError) as exc:
+        raise ResultStoreUnavailable(f"{doing}: {exc}") from exc
+
+
+def _size_left(stream: BinaryIO) -> int:
+    here = stream.tell()
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(here, io.SEEK_SET)
+    return end - here
+
+
+def _quoted(filename: str) -> str:
+    return filename.replace("\\", "_").replace('"', "_").replace("\r", "_").replace("\n", "_")

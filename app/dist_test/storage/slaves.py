@@ -1,0 +1,127 @@
+"""The table of slaves: each writes its own row with its heartbeat; operators and the autoscaler write `want`."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from dist_test.storage.database import Database
+from dist_test.storage.schema import AnyRow
+
+LIVE_FOR = timedelta(seconds=60)  # a slave without heartbeat for longer is not counted on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slave:
+    """A slave as it last described itself.
+
+    `state` is up, draining, drained or quarantined; `want` is run or drain. `idle_since` is None while a task runs.
+    """
+
+    slave_id: str
+    instance_id: str
+    zone: str
+    mig: str
+    template: str
+    slots: int
+    busy: int
+    state: str
+    want: str
+    message: str
+    idle_since: datetime | None
+    started_at: datetime
+    heartbeat: datetime
+    version: str
+    is_live: bool
+
+    @classmethod
+    def from_row(cls, row: AnyRow) -> "Slave":
+        fields = dict(row._mapping)
+        return cls(**fields | {"is_live": bool(fields["is_live"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlaveDescription:
+    """What a slave knows of itself when it starts."""
+
+    slave_id: str
+    instance_id: str
+    zone: str
+    mig: str
+    template: str
+    slots: int
+    version: str
+
+
+_REGISTER = text("""
+    INSERT INTO slaves (slave_id, instance_id, zone, mig, template, slots, busy, state, want, message, idle_since,
+                        started_at, heartbeat, version)
+    VALUES (:slave_id, :instance_id, :zone, :mig, :template, :slots, 0, 'up', 'run', '', UTC_TIMESTAMP(6),
+            UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), :version)
+    ON DUPLICATE KEY UPDATE
+        -- A drain outlives a restart of the slave, but not a new machine of the same name.
+        want = IF(instance_id = VALUES(instance_id), want, 'run'),
+        instance_id = VALUES(instance_id), zone = VALUES(zone), mig = VALUES(mig), template = VALUES(template),
+        slots = VALUES(slots), busy = 0, state = 'up', message = '', idle_since = VALUES(idle_since),
+        started_at = VALUES(started_at), heartbeat = VALUES(heartbeat), version = VALUES(version)
+""")
+
+_BEAT = text("""
+    UPDATE slaves
+    SET busy = :busy, state = :state, message = :message, heartbeat = UTC_TIMESTAMP(6),
+        idle_since = IF(:busy > 0, NULL, COALESCE(idle_since, UTC_TIMESTAMP(6)))
+    WHERE slave_id = :slave_id
+""")
+
+_LIST = text("""
+    SELECT slave_id, instance_id, zone, mig, template, slots, busy, state, want, message, idle_since, started_at,
+           heartbeat, version, heartbeat > UTC_TIMESTAMP(6) - INTERVAL :live MICROSECOND AS is_live
+    FROM slaves ORDER BY slave_id
+""")
+
+_OTHERS = text("""
+    SELECT 1 FROM slaves
+    WHERE slave_id <> :slave_id AND state = 'up' AND want = 'run'
+      AND heartbeat > UTC_TIMESTAMP(6) - INTERVAL :live MICROSECOND
+    LIMIT 1
+""")
+
+
+class Slaves:
+    """The rows of all slaves."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, slave: SlaveDescription) -> None:
+        """Write the row of a slave that starts."""
+        self._database.run(lambda connection: connection.execute(_REGISTER, vars(slave)))
+
+    def all(self) -> list[Slave]:
+        """Every slave that ever registered, by name."""
+        rows = self._database.run(lambda connection: connection.execute(_LIST, {"live": microseconds(LIVE_FOR)}).all())
+        return [Slave.from_row(row) for row in rows]
+
+    def want(self, slave_id: str, want: str) -> bool:
+        """Ask a slave to `run` or to `drain`; False when there is no such slave."""
+        statement = text("UPDATE slaves SET want = :want WHERE slave_id = :slave_id")
+        values = {"want": want, "slave_id": slave_id}
+        return self._database.run(lambda connection: connection.execute(statement, values).rowcount) == 1
+
+
+def beat(connection: Connection, *, slave_id: str, busy: int, state: str, message: str) -> str | None:
+    """Write a heartbeat; give back what is wanted of the slave, None when its row is gone."""
+    values = {"slave_id": slave_id, "busy": busy, "state": state, "message": message[:1000]}
+    connection.execute(_BEAT, values)
+    return connection.execute(text("SELECT want FROM slaves WHERE slave_id = :slave_id"), values).scalar()
+
+
+def others_are_up(connection: Connection, slave_id: str) -> bool:
+    """Whether another slave than this one takes tasks at the moment."""
+    values = {"slave_id": slave_id, "live": microseconds(LIVE_FOR)}
+    return connection.execute(_OTHERS, values).scalar() is not None
+
+
+def microseconds(duration: timedelta) -> int:
+    """A duration as the number that INTERVAL … MICROSECOND takes."""
+    return duration // timedelta(microseconds=1)
