@@ -1,10 +1,18 @@
 """The real servers, each started once a session and only when a test asks for it."""
 
+import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from dist_test.local.daemons import Beanstalkd, MariaDb, SeaweedFs
+from dist_test.settings import BeanstalkSettings, MysqlSettings
+from dist_test.storage import schema
+from dist_test.storage.database import Database
+from dist_test.storage.migrate import migrate
+from dist_test.storage.queue import Queue
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +40,57 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFs]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_database(mariadb: MariaDb) -> Iterator[Database]:
+    """A database with the schema, shared by the session: use `database`, which empties it."""
+    settings = mysql_settings(mariadb, "dist_test_session")
+    create_database(mariadb, settings.database)
+    database = Database(settings)
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def database(migrated_database: Database) -> Database:
+    """A database with the schema and no rows."""
+    with migrated_database.engine.begin() as connection:
+        for table in schema.metadata.tables.values():
+            connection.execute(table.delete())
+        connection.execute(schema.busy_period.insert().values(id=1, period=1))
+    return migrated_database
+
+
+@pytest.fixture
+def beanstalk_settings(beanstalkd: Beanstalkd) -> BeanstalkSettings:
+    """A tube of the test's own, with a time to run of two seconds."""
+    tube = f"test-{uuid.uuid4().hex}"
+    return BeanstalkSettings(
+        host=beanstalkd.host, port=beanstalkd.port, tube=tube, time_to_run=timedelta(seconds=2)
+    )
+
+
+@pytest.fixture
+def queue(beanstalk_settings: BeanstalkSettings) -> Iterator[Queue]:
+    """A connection to the test's own tube."""
+    queue = Queue(beanstalk_settings)
+    yield queue
+    queue.close()
+
+
+def mysql_settings(mariadb: MariaDb, name: str) -> MysqlSettings:
+    """Settings for a database of its own on the session's server."""
+    return MysqlSettings(
+        host=mariadb.host, port=mariadb.port, user=mariadb.user, password=mariadb.password, database=name
+    )
+
+
+def create_database(mariadb: MariaDb, name: str) -> None:
+    """Make a database, dropping an earlier one."""
+    engine = create_engine(mariadb.url)
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()

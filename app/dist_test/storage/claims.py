@@ -154,9 +154,7 @@ class Claims:
             .where(or_(*map(_is_ours, claims)), attempts.c.finished_at.is_(None))
             .values(lease_until=func.utc_timestamp(6).op("+")(interval))
         )
-        ours = set(
-            connection.execute(select(*_KEY, attempts.c.claim).where(or_(*map(_is_ours, claims)), _UNFINISHED)).tuples()
-        )
+        ours = set(connection.execute(select(*_KEY, attempts.c.claim).where(or_(*map(_is_ours, claims)), _UNFINISHED)))
         lost = frozenset(claim for claim in claims if (*claim.key, claim.number) not in ours)
         return HeartbeatAnswer(lost=lost, canceled=_canceled(connection, lost), want=want)
 
@@ -206,7 +204,7 @@ def _canceled(connection: Connection, lost: frozenset[Claim]) -> frozenset[Claim
     rows = connection.execute(
         select(*_KEY).where(are_attempts(claim.key for claim in lost), attempts.c.outcome == "canceled")
     )
-    keys = {AttemptKey(*row) for row in rows.tuples()}
+    keys = {AttemptKey(*row) for row in rows}
     return frozenset(claim for claim in lost if claim.key in keys)
 
 

@@ -181,7 +181,7 @@ def _page(connection: Connection, condition: ColumnElement[bool], after: Attempt
 
 def _record_put(connection: Connection, places: Sequence[tuple[AttemptKey, Place]]) -> None:
     keys = [key for key, _ in places]
-    locked = connection.execute(select(*_KEY).where(are_attempts(keys)).order_by(*_KEY).with_for_update()).tuples()
+    locked = connection.execute(select(*_KEY).where(are_attempts(keys)).order_by(*_KEY).with_for_update())
     there = {AttemptKey(*row) for row in locked}
     rows = [
         {**_key_columns(key), "queue_server": place.server, "queue_entry": place.entry}

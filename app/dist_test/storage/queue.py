@@ -293,3 +293,8 @@ class Queues:
             yield queue
         finally:
             self._idle.append(queue)
+
+    def close(self) -> None:
+        """Close the connections that are not lent."""
+        while self._idle:
+            self._idle.pop().close()

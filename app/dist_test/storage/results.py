@@ -87,6 +87,7 @@ class Bucket:
         self._region = region
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._clients: dict[str | None, S3Client] = {}
 
     def ensure_exists(self) -> None:
         """Create the bucket unless it is there."""
@@ -111,7 +112,8 @@ class Bucket:
             extra["ContentDisposition"] = disposition
         with _translated(f"storing {key}"):
             if _size_left(source) <= _WHOLE_BYTES:
-                self._client.put_object(Bucket=self.name, Key=key, Body=source, **extra)  # type: ignore[arg-type]  # keys of a dict
+                # type: the stubs know every keyword's own type, but not those of a dict's values
+                self._client.put_object(Bucket=self.name, Key=key, Body=source, **extra)  # type: ignore[arg-type]
             else:
                 self._client.upload_fileobj(source, self.name, key, ExtraArgs=extra)
 
@@ -165,9 +167,7 @@ class Bucket:
             params["ResponseContentType"] = content_type
         return self._link_client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
 
-    def presign_put(
-        self, key: str, *, seconds: int = _PRESIGNED_PUT_SECONDS, content_type: str | None = None
-    ) -> str:
+    def presign_put(self, key: str, *, seconds: int = _PRESIGNED_PUT_SECONDS, content_type: str | None = None) -> str:
         """A link that anybody can store this object with, by PUT with exactly this Content-Type, at `endpoint_url`."""
         params = {"Bucket": self.name, "Key": key}
         if content_type is not None:
@@ -229,9 +229,10 @@ class Bucket:
     def _client_for(self, endpoint_url: str | None) -> "S3Client":
         # boto3 may be used, but not set up, by several threads at once.
         with self._lock:
-            return self._make_client(endpoint_url)
+            if endpoint_url not in self._clients:
+                self._clients[endpoint_url] = self._make_client(endpoint_url)
+            return self._clients[endpoint_url]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 -- a bucket lives as long as its program
     def _make_client(self, endpoint_url: str | None) -> "S3Client":
         # boto3 takes 0.2 s to import: only programs that touch the bucket should pay.
         import boto3
