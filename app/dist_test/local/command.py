@@ -1,4 +1,4 @@
-"""The commands under `dist-test local`. Everything that takes long to import is imported by the command that needs it."""
+"""The commands under `dist-test local`; what takes long to import is imported by the command that needs it."""
 
 import os
 import shlex
