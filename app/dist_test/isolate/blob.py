@@ -17,7 +17,7 @@ class LocalBlob:
     is_isolated: bool = False
 
     def pieces(self) -> Iterator[bytes]:
-        """The content, a piece at a time; one empty piece for an empty blob. Raises OSError."""
+        """The content, a piece at a time. Raises OSError."""
         if isinstance(self.content, bytes):
             yield self.content
             return

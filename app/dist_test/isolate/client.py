@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import requests
 import requests.adapters
+import urllib3.exceptions
 
 from dist_test.errors import BlobNotFound, DigestMismatch, IsolateError, IsolateServerUnavailable
 from dist_test.isolate.blob import LocalBlob
@@ -30,6 +31,11 @@ _PUSHES_AT_ONCE = 8
 _LOOKUP_BATCH = 500  # the server takes 1000
 _INLINE_BYTES = 2**20  # above that, a blob goes as a stream and is never whole in memory
 _CHUNK_BYTES = 2**17
+_BAD_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+)
 
 Progress = Callable[[int, int, int, int], None]
 """Called with done_bytes, total_bytes, done_blobs, total_blobs; from any thread, one at a time."""
@@ -168,11 +174,11 @@ class IsolateClient:
     def _translated(self, act: Callable[[], _T]) -> _T:
         try:
             return act()
-        except requests.exceptions.InvalidURL as exc:
+        except _BAD_ADDRESS as exc:
             raise IsolateError(
                 f"{self.url} is not an address; give one such as http://isolate.example.com:4242"
             ) from exc
-        except (requests.RequestException, _TransportError) as exc:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, _TransportError) as exc:
             raise IsolateServerUnavailable(f"the isolate server {self.url} failed: {exc}") from exc
 
 

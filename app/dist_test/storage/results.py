@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from dist_test.errors import ResultNotFound, ResultStoreUnavailable
 
@@ -83,7 +83,8 @@ class Bucket:
         self.name = name
         self._endpoint_url = endpoint_url
         self._public_url = public_url
-        self._credentials = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+        self._access_key = access_key
+        self._secret_key = secret_key
         self._region = region
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -100,7 +101,7 @@ class Bucket:
                 logger.debug("another program created bucket %s first", self.name)
 
     def put_file(
-        self, key: str, source: Path | BinaryIO, *, content_type: str = _OCTETS, disposition: str | None = None
+        self, key: str, source: Path | IO[bytes], *, content_type: str = _OCTETS, disposition: str | None = None
     ) -> None:
         """Store a file, from its path or from where an open one stands to its end; big ones go in parts."""
         if isinstance(source, Path):
@@ -174,7 +175,7 @@ class Bucket:
             params["ContentType"] = content_type
         return self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=seconds)
 
-    def upload(self, key: str, source: BinaryIO, size_bytes: int, *, content_type: str = _OCTETS) -> None:
+    def upload(self, key: str, source: IO[bytes], size_bytes: int, *, content_type: str = _OCTETS) -> None:
         """Store `size_bytes` from where a seekable file stands: five times as fast as put_file for small ones.
 
         Tries four times, with growing pauses.
@@ -189,7 +190,7 @@ class Bucket:
                 source.seek(start)
         return self._put(key, source, size_bytes, content_type)
 
-    def _put(self, key: str, source: BinaryIO, size_bytes: int, content_type: str) -> None:
+    def _put(self, key: str, source: IO[bytes], size_bytes: int, content_type: str) -> None:
         from urllib3.exceptions import HTTPError
 
         headers = {"Content-Type": content_type, "Content-Length": str(size_bytes)}
@@ -249,7 +250,9 @@ class Bucket:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        session = boto3.session.Session(region_name=self._region, **self._credentials)
+        session = boto3.session.Session(
+            aws_access_key_id=self._access_key, aws_secret_access_key=self._secret_key, region_name=self._region
+        )
         return session.client("s3", endpoint_url=endpoint_url, config=config)
 
 
@@ -269,7 +272,7 @@ def _translated(doing: str) -> Iterator[None]:
         raise ResultStoreUnavailable(f"{doing}: {exc}") from exc
 
 
-def _size_left(stream: BinaryIO) -> int:
+def _size_left(stream: IO[bytes]) -> int:
     here = stream.tell()
     end = stream.seek(0, os.SEEK_END)
     stream.seek(here, io.SEEK_SET)

@@ -1,0 +1,59 @@
+"""What the isolate server counts. Under several worker processes the counts are those of all of them."""
+
+import os
+import time
+
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# prometheus_client reads it too, once, when it is imported.
+SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
+
+
+class Metrics:
+    """The counters of one application."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.received_bytes = Counter(
+            "dist_test_isolate_received_bytes", "Bytes of blobs received, as sent.", registry=self._registry
+        )
+        self.sent_bytes = Counter(
+            "dist_test_isolate_sent_bytes", "Bytes of blobs sent, as stored.", registry=self._registry
+        )
+        self._requests = Counter(
+            "dist_test_isolate_requests", "Requests answered.", ["view", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "dist_test_isolate_request_seconds",
+            "Seconds to the first byte of an answer.",
+            ["view"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+
+    def observe(self, app: Flask) -> None:
+        """Count every request of the application."""
+        app.before_request(self._start)
+        app.after_request(self._finish)
+
+    def render(self) -> tuple[bytes, str]:
+        """The counts in the text format of Prometheus, and its content type."""
+        registry = self._registry
+        if SHARED_DIRECTORY in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client has no annotation here
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _start(self) -> None:
+        g.started = time.monotonic()
+
+    def _finish(self, response: Response) -> Response:
+        # The view's name, not the path: a path has a digest in it.
+        view = (request.endpoint or "unknown").rpartition(".")[2]
+        self._requests.labels(view, str(response.status_code)).inc()
+        self._seconds.labels(view).observe(time.monotonic() - g.started)
+        return response
