@@ -45,8 +45,8 @@ install_packages() {
         exit 1
     fi
     echo "bootstrap: installing Debian packages:" "$@"
-    as_root apt-get -q update
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "$@"
+    as_root apt-get -qq update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$@" >/dev/null
 }
 
 install_python_packages() {
