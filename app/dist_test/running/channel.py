@@ -2,10 +2,12 @@
 
 import json
 import socket
+from array import array
 from typing import Any
 
 _HEADER_BYTES = 4
 _MAX_FDS = 3
+_ANCILLARY_BYTES = socket.CMSG_LEN(_MAX_FDS * array("i").itemsize)
 
 # vars() makes our frozen records JSON objects at any depth; NamedTuples become arrays by themselves.
 _encode = json.JSONEncoder(default=vars, separators=(",", ":")).encode
@@ -27,7 +29,9 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """
     # The descriptors travel with the first byte. Reading the header by itself means that no more than
     # one message is ever taken from the socket, so there is no buffer to keep.
-    header, fds, _, _ = socket.recv_fds(sock, _HEADER_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+    # socket.recv_fds() would do, but for ignoring its flags: a task must not inherit what we receive.
+    header, ancillary, _, _ = sock.recvmsg(_HEADER_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    fds = array("i", b"".join(data for _, _, data in ancillary)).tolist()
     header += _exactly(sock, _HEADER_BYTES - len(header)) if header else b""
     if not header:
         raise EOFError
