@@ -31,6 +31,7 @@ from dist_test.local.verdict import Expectation, Result, describe, describe_resu
 _FINISHED_STATUSES = (0, 88)  # every test passed; some failed, as some of the sample suite must
 _ANSWER_SECONDS = 30
 _MAX_ATTEMPTS = 1000
+_PIPE_WIDTH = 160  # columns; nobody sees where a log's lines end
 # Not /tmp, which is often in memory: a database takes some hundred megabytes.
 _TEMPORARY = Path("/var/tmp")
 
@@ -198,6 +199,6 @@ def _print_verdict(expectations: Mapping[str, Expectation], results: Mapping[str
         agrees = agrees and not found
         verdict = Text("; ".join(found), style="red") if found else Text("ok", style="green")
         table.add_row(name, describe(expected), describe_result(expected, results[name]), verdict)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
     click.echo("everything as expected" if agrees else "NOT as expected")
     return agrees
