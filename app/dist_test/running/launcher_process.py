@@ -68,9 +68,9 @@ class LauncherProcess:
     def answer(self, deadline: Callable[[], float | None]) -> Done:
         """Wait for the answer until `deadline` (monotonic seconds, may change meanwhile). Raises LauncherLostError."""
         try:
-            while not self._answers.poll(_LOOK_INTERVAL_SECONDS * 1000):
+            while not self._answers.poll(_milliseconds_until(deadline())):
                 due = deadline()
-                if due is not None and time.monotonic() > due:
+                if due is not None and time.monotonic() >= due:
                     raise LauncherLostError
             return self._receive()
         except (EOFError, ConnectionError) as error:
@@ -114,3 +114,10 @@ class LauncherProcess:
         for fd in fds:
             os.close(fd)
         return Done.from_message(message)
+
+
+def _milliseconds_until(due: float | None) -> float:
+    seconds = _LOOK_INTERVAL_SECONDS if due is None else min(_LOOK_INTERVAL_SECONDS, due - time.monotonic())
+    return (
+        max(0.0, seconds) * 1000 + 1
+    )  # poll() rounds down: without the one, it would spin through the last millisecond

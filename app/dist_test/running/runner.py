@@ -95,6 +95,11 @@ class Runner:
                 launcher.stop()
         self._launcher = self._container_launcher = None
 
+    @property
+    def launcher_pid(self) -> int | None:
+        """The process to look at when a slot seems stuck; None before start()."""
+        return self._launcher.pid if self._launcher is not None else None
+
     def __enter__(self) -> "Runner":
         self.start()
         return self
