@@ -93,6 +93,11 @@ class QueueEntry:
     def task_id(self) -> str:
         return task_id(self.task.isolate_hash, self.key.task)
 
+    @property
+    def name(self) -> str:
+        """The attempt's name in logs."""
+        return f"{self.job_id} {self.task_id} attempt {self.key.attempt}"
+
     def with_delivery(self, delivery: int) -> "QueueEntry":
         return replace(self, delivery=delivery)
 

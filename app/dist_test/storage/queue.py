@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ANSWER_SECONDS = 10.0  # an answer that takes longer counts as a lost connection
+BUSY_SECONDS = 1.0
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
 PIPELINE = 500  # commands sent before their answers are read; well below a socket's buffers
@@ -92,8 +93,16 @@ class Queue:
             return Reservation(entry=job.id, body=job.body, connection=self._connection)
 
     def touch(self, reservation: Reservation) -> None:
-        """Start the reservation's time to run again. Raises QueueEntryGone when it is no longer ours."""
-        self._held(reservation, lambda client: client.touch(_held_job(reservation)))
+        """Start the reservation's time to run again. Raises QueueEntryGone when it is no longer ours.
+
+        A connection that is busy for longer than a second waits in `reserve`, and so holds nothing any more.
+        """
+        if not self._lock.acquire(timeout=BUSY_SECONDS):
+            raise QueueEntryGone(f"entry {reservation.entry} is not touched: its connection is waiting for another one")
+        try:
+            self._held(reservation, lambda client: client.touch(_held_job(reservation)))
+        finally:
+            self._lock.release()
 
     def release(self, reservation: Reservation, *, priority: int, delay_seconds: int = 0) -> None:
         """Give the entry back. Raises QueueEntryGone when it is no longer ours."""

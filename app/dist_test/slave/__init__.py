@@ -1,0 +1,1 @@
+"""The slave: reserves attempts, runs them under a lease, and records how they ended."""

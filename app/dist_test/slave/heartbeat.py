@@ -1,0 +1,109 @@
+"""The slave's heartbeat: it renews leases, touches queue entries, and learns what was canceled, taken or wanted."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from dist_test.errors import DatabaseUnavailable, QueueEntryGone, QueueUnavailable
+from dist_test.slave.holdings import Holding, Holdings, Stop
+from dist_test.slave.standing import Standing
+from dist_test.storage.claims import Claims
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """One thread that beats every `every`.
+
+    Each beat: 1. one transaction extends the leases of all holdings and writes the slave's row; 2. holdings whose
+    claim is no longer ours are stopped; 3. the queue entries are touched; 4. `want` is noted. When no beat has
+    succeeded for a whole lease, other slaves may be running what we run: everything held is stopped.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        holdings: Holdings,
+        standing: Standing,
+        *,
+        busy: Callable[[], int],
+        register: Callable[[], None],
+        every: timedelta,
+        lease: timedelta,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._claims = claims
+        self._holdings = holdings
+        self._standing = standing
+        self._busy = busy
+        self._register = register
+        self._every = every.total_seconds()
+        self._lease = lease.total_seconds()
+        self._clock = clock
+        self._last_success = clock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating. Leases that were not released run out by themselves."""
+        self._stopped.set()
+        self._thread.join()
+
+    def beat(self) -> None:
+        """Beat once."""
+        began = self._clock()
+        held = self._holdings.all()
+        try:
+            self._renew(held, began)
+        except DatabaseUnavailable as exc:
+            logger.warning("No heartbeat: %s", exc, extra={"action": "heartbeat_failed"})
+            self._stop_if_lapsed(held)
+        for holding in held:
+            _touch(holding)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.beat()
+            except Exception:  # a beat that fails in a way nobody thought of must not end all later ones
+                logger.exception("A heartbeat failed")
+            self._stopped.wait(self._every)
+
+    def _renew(self, held: list[Holding], began: float) -> None:
+        busy = self._busy()
+        state = self._standing.state(busy=busy)
+        claims = [holding.claim for holding in held]
+        answer = self._claims.renew(claims, busy=busy, state=state, message=self._standing.message)
+        # The lease was extended some time after `began`, so it ends later than we think: the safe side.
+        self._last_success = began
+        for claim in answer.lost:
+            self._stop_lost(claim in answer.canceled, self._holdings.find(claim))
+        if answer.want is None:
+            self._register()
+        else:
+            self._standing.want(answer.want)
+
+    def _stop_lost(self, is_canceled: bool, holding: Holding | None) -> None:
+        # None: its result was recorded between the list and the answer, which is why it is no longer unfinished.
+        if holding is not None:
+            why = Stop.CANCELED if is_canceled else Stop.TAKEN
+            logger.info("Stopping %s: %s", holding.entry.name, why.value, extra={"action": "stopped"})
+            holding.stop(why)
+
+    def _stop_if_lapsed(self, held: list[Holding]) -> None:
+        if self._clock() - self._last_success > self._lease:
+            for holding in held:
+                holding.stop(Stop.TAKEN)
+
+
+def _touch(holding: Holding) -> None:
+    try:
+        holding.queue.touch(holding.reservation)
+    except (QueueEntryGone, QueueUnavailable) as exc:
+        # After a restart of beanstalkd the entry is ready again. Our lease makes others leave it alone.
+        logger.debug("Not touched: %s", exc)

@@ -1,0 +1,80 @@
+"""What a slave has in its hands: each attempt from its claim until its result is recorded."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dist_test.model.task import QueueEntry
+from dist_test.storage.claims import Claim
+from dist_test.storage.queue import Queue, Reservation
+
+
+class Stop(Enum):
+    """Why an attempt must not go on."""
+
+    CANCELED = "canceled"
+    TAKEN = "taken"  # its claim is another's now, or its lease could not be renewed
+    HANDED_BACK = "handed back"  # the slave drains and cannot wait
+
+
+@dataclass(eq=False, kw_only=True)
+class Holding:
+    """An attempt in a slot's hands. `stopped` says why its result must not count; None as long as it does.
+
+    Only `queue`, the connection that reserved the entry, can touch, release or finish the reservation.
+    """
+
+    entry: QueueEntry
+    queue: Queue
+    reservation: Reservation
+    claim: Claim
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: Stop | None = None
+    _interrupt: Callable[[], None] | None = None
+
+    @property
+    def stopped(self) -> Stop | None:
+        return self._stopped
+
+    def on_stop(self, interrupt: Callable[[], None]) -> None:
+        """Call `interrupt` when the attempt must stop; at once when it must already."""
+        with self._lock:
+            self._interrupt = interrupt
+            is_stopped = self._stopped is not None
+        if is_stopped:
+            interrupt()
+
+    def stop(self, why: Stop) -> None:
+        """Stop the attempt, wherever it is. The first reason stays."""
+        with self._lock:
+            if self._stopped is not None:
+                return
+            self._stopped = why
+            interrupt = self._interrupt
+        if interrupt is not None:
+            interrupt()
+
+
+class Holdings:
+    """All holdings of one slave; shared by its slots, its heartbeat and its writer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_claim: dict[Claim, Holding] = {}
+
+    def add(self, holding: Holding) -> None:
+        with self._lock:
+            self._by_claim[holding.claim] = holding
+
+    def remove(self, holding: Holding) -> None:
+        with self._lock:
+            self._by_claim.pop(holding.claim, None)
+
+    def all(self) -> list[Holding]:
+        with self._lock:
+            return list(self._by_claim.values())
+
+    def find(self, claim: Claim) -> Holding | None:
+        with self._lock:
+            return self._by_claim.get(claim)

@@ -1,0 +1,120 @@
+"""Run one claimed attempt: its files, its command, and what to record about it."""
+
+import logging
+import signal
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dist_test.errors import IsolateError, RunError
+from dist_test.isolate.cache import BlobCache, CachedTree
+from dist_test.model.outcome import Outcome
+from dist_test.model.task import QueueEntry
+from dist_test.running.records import RunRequest, RunResult
+from dist_test.running.runner import Runner
+from dist_test.running.tree import TreeEntry
+from dist_test.slave.holdings import Holding
+from dist_test.slave.uploads import Uploaded
+from dist_test.storage.finishes import Result
+
+logger = logging.getLogger(__name__)
+
+TAIL_BYTES = 2000  # of stderr, in which the last line is looked for
+MAX_LINE_CHARACTERS = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetupFailure:
+    """The command never ran, for a reason that is not the test's own."""
+
+    reason: str
+
+
+def run_attempt(holding: Holding, cache: BlobCache, runner: Runner) -> RunResult | SetupFailure | None:
+    """Fetch the attempt's files and run it; None when it was stopped before its command began."""
+    try:
+        with cache.checkout(holding.entry.task.isolate_hash) as cached:
+            if holding.stopped:
+                return None
+            request = _request(holding.entry, cached)
+            return runner.run(request, on_started=lambda: holding.on_stop(runner.cancel))
+    except (IsolateError, RunError, OSError) as exc:
+        logger.warning("Could not set up %s: %s", holding.entry.name, exc, extra={"action": "setup_failed"})
+        return SetupFailure(reason=str(exc))
+
+
+def result_of(holding: Holding, ran: RunResult, uploaded: Uploaded) -> Result:
+    """What to record of an attempt that ran."""
+    task = holding.entry.task
+    return Result(
+        claim=holding.claim,
+        outcome=Outcome(ran.outcome),
+        description=task.description,
+        timeout_seconds=task.timeout_seconds,
+        exit_status=ran.exit_status,
+        duration_seconds=ran.duration.total_seconds(),
+        message=_message(holding.entry, ran, uploaded),
+        stdout_bytes=uploaded.stdout_bytes,
+        stderr_bytes=uploaded.stderr_bytes,
+        artifact_bytes=uploaded.artifact_bytes,
+        logs_lost=uploaded.is_lost,
+    )
+
+
+def setup_failed(holding: Holding, failure: SetupFailure) -> Result:
+    """What to record of an attempt that could not be set up."""
+    task = holding.entry.task
+    return Result(
+        claim=holding.claim,
+        outcome=Outcome.SETUP_FAILED,
+        description=task.description,
+        timeout_seconds=task.timeout_seconds,
+        message=failure.reason,
+    )
+
+
+def _request(entry: QueueEntry, cached: CachedTree) -> RunRequest:
+    task = entry.task
+    if not cached.tree.command:
+        raise RunError(f"{task.isolate_hash} has no command: it is a set of files, not a task")
+    return RunRequest(
+        entries=[
+            TreeEntry(file.path, cached.blob_name(file.digest) if file.digest else None, file.mode, file.link)
+            for file in cached.tree.files
+        ],
+        isolated=cached.isolated,
+        command=cached.tree.command,
+        relative_cwd=cached.tree.relative_cwd,
+        env=dict(task.env),
+        timeout=timedelta(seconds=task.timeout_seconds) if task.timeout_seconds else None,
+        artifact_globs=task.artifact_globs,
+        docker_image=task.docker_image,
+        job_id=entry.job_id,
+        task_id=entry.task_id,
+        attempt=entry.key.attempt,
+    )
+
+
+def _message(entry: QueueEntry, ran: RunResult, uploaded: Uploaded) -> str:
+    parts = [_verdict(entry, ran), *ran.notes]
+    if ran.artifacts is not None:
+        parts += ran.artifacts.notes
+    if uploaded.is_lost:
+        parts.append("its logs and artifacts could not be stored")
+    if ran.outcome == "failed" and (line := _last_line(ran)):
+        parts.append(line)
+    return "; ".join(part for part in parts if part)
+
+
+def _verdict(entry: QueueEntry, ran: RunResult) -> str:
+    if ran.outcome == "timed_out":
+        return f"stopped at its limit of {entry.task.timeout_seconds} s"
+    if ran.outcome == "succeeded" or ran.exit_status is None:
+        return ""
+    if ran.exit_status < 0:
+        return f"killed by {signal.Signals(-ran.exit_status).name}"
+    return f"exit code {ran.exit_status}"
+
+
+def _last_line(ran: RunResult) -> str:
+    lines = ran.stderr.tail(TAIL_BYTES).decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:MAX_LINE_CHARACTERS] if lines else ""

@@ -1,0 +1,119 @@
+"""The slave's writer: records results in batches, deletes their queue entries, and asks for the retries."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from dist_test.errors import DatabaseUnavailable, DistTestError
+from dist_test.slave.holdings import Holding, Holdings
+from dist_test.storage.finishes import Finishes, Result
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 200  # rows in one transaction: more gains nothing (performance.md)
+PAUSE_SECONDS = 2.0  # between two tries while the database is away
+
+
+class RetryAsker(Protocol):
+    """Asks the master to queue the attempt after a failed one."""
+
+    def ask(self, holding: Holding) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A result to record, and what to call once it is: it deletes the entry and removes the result's files."""
+
+    holding: Holding
+    result: Result
+    done: Callable[[], None]
+
+
+class Writer:
+    """One thread that writes whatever is finished, at once when it is idle, never waiting to fill a batch.
+
+    While the database is away results are held and tried again: the heartbeat stops tasks whose lease cannot be
+    renewed, and a result under a claim that was lost meanwhile changes nothing.
+    """
+
+    def __init__(self, finishes: Finishes, holdings: Holdings, retries: RetryAsker) -> None:
+        self._finishes = finishes
+        self._holdings = holdings
+        self._retries = retries
+        self._asker = ThreadPoolExecutor(max_workers=2, thread_name_prefix="retry")
+        self._waiting: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, finished: Finished) -> None:
+        """Record this when it is its turn."""
+        self._waiting.put(finished)
+
+    def stop(self, *, timeout_seconds: float | None = None) -> bool:
+        """Write what is waiting and stop; False when that took longer than the timeout and some was given up."""
+        self._waiting.put(None)
+        self._thread.join(timeout_seconds)
+        is_done = not self._thread.is_alive()
+        self._given_up.set()
+        self._asker.shutdown(wait=is_done, cancel_futures=not is_done)
+        return is_done
+
+    def _run(self) -> None:
+        while True:
+            batch, is_last = self._next_batch()
+            if batch:
+                self._write(batch)
+            if is_last:
+                return
+
+    def _next_batch(self) -> tuple[list[Finished], bool]:
+        batch: list[Finished] = []
+        finished = self._waiting.get()
+        while finished is not None:
+            batch.append(finished)
+            if len(batch) == MAX_BATCH:
+                return batch, False
+            try:
+                finished = self._waiting.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _write(self, batch: Sequence[Finished]) -> None:
+        while not self._given_up.is_set():
+            try:
+                self._record(batch)
+                return
+            except DatabaseUnavailable as exc:
+                logger.warning("Holding %d results: %s", len(batch), exc, extra={"action": "results_held"})
+            except Exception:  # one odd batch must not end the writing of all later ones
+                logger.exception("Could not record %d results; their leases will lapse", len(batch))
+                self._let_go(batch)
+                return
+            self._given_up.wait(PAUSE_SECONDS)
+
+    def _record(self, batch: Sequence[Finished]) -> None:
+        recorded = self._finishes.record([finished.result for finished in batch])
+        self._let_go(batch)
+        by_claim = {finished.result.claim: finished.holding for finished in batch}
+        for claim in recorded.retried:
+            self._asker.submit(self._ask, by_claim[claim])
+
+    def _let_go(self, batch: Sequence[Finished]) -> None:
+        for finished in batch:
+            self._holdings.remove(finished.holding)
+            finished.done()
+
+    def _ask(self, holding: Holding) -> None:
+        try:
+            self._retries.ask(holding)
+        except DistTestError as exc:
+            # The retry's row is there; the reconciler will put it.
+            logger.warning("The retry of %s has to wait: %s", holding.entry.name, exc, extra={"action": "retry_late"})
