@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gunicorn.app.base import BaseApplication
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn has no annotations
 
 from dist_test.errors import ConfigurationError, DistTestError
 from dist_test.isolate.store import BlobStore, DiskStore, S3Store
@@ -128,6 +128,9 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotat
             "when_ready": _limit_silence,
             "child_exit": _forget_worker,
         }
+        # Newer ones open a socket for remote control in the home directory.
+        if "control_socket_disable" in self.cfg.settings:
+            options["control_socket_disable"] = True
         for name, value in options.items():
             self.cfg.set(name, value)
 
@@ -149,4 +152,4 @@ def _limit_silence(server: Any) -> None:
 def _forget_worker(_server: Any, worker: Any) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
-    mark_process_dead(worker.pid)
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # prometheus_client has no annotation here
