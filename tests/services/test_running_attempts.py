@@ -375,7 +375,7 @@ def test_a_new_runner_ends_and_removes_what_a_dead_one_left(own_slot: Slot) -> N
     assert list((own_slot.work_dir / "slot/results").iterdir()) == []
 
 
-def test_closing_the_runner_ends_a_running_task(slot: Slot) -> None:
+def test_an_interrupted_run_leaves_nothing_and_the_next_one_runs(slot: Slot) -> None:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 

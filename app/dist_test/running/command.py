@@ -197,8 +197,10 @@ class RunningCommand:
         os.close(fd)
 
     def _end_processes(self) -> None:
-        left_alone = self._outcome is None and processes.wait_for_children(self._command.settle_seconds)
-        if not left_alone and self._command.remove_container:
+        # Only a command that ended by itself is followed by an orderly end of the rest.
+        by_itself = self._status is not None and self._outcome is None
+        all_ended = by_itself and processes.wait_for_children(self._command.settle_seconds)
+        if not all_ended and self._command.remove_container:
             subprocess.run(
                 self._command.remove_container, env=self._command.env, cwd="/", check=False,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

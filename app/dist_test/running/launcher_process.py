@@ -118,6 +118,4 @@ class LauncherProcess:
 
 def _milliseconds_until(due: float | None) -> float:
     seconds = _LOOK_INTERVAL_SECONDS if due is None else min(_LOOK_INTERVAL_SECONDS, due - time.monotonic())
-    return (
-        max(0.0, seconds) * 1000 + 1
-    )  # poll() rounds down: without the one, it would spin through the last millisecond
+    return max(0.0, seconds) * 1000

@@ -4,6 +4,7 @@ import itertools
 import os
 import pwd
 import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -100,6 +101,11 @@ class Runner:
         """The process to look at when a slot seems stuck; None before start()."""
         return self._launcher.pid if self._launcher is not None else None
 
+    @property
+    def engine_launcher_pid(self) -> int | None:
+        """The one that runs the container engine's program; None before the first container."""
+        return self._container_launcher.pid if self._container_launcher is not None else None
+
     def __enter__(self) -> "Runner":
         self.start()
         return self
@@ -124,6 +130,8 @@ class Runner:
             result = self._finish(request, attempt, files, self._run_or_clean_up(request, attempt, files))
         except OSError as error:
             raise RunError(f"cannot keep the output in {self._results_dir}: {error}") from error
+        except LauncherLostError as error:
+            raise RunError("the launcher that should clean up after a lost one was lost as well") from error
         finally:
             self._end(attempt)
             files.close()
@@ -179,7 +187,7 @@ class Runner:
                 return self._run_in_container(request, attempt, files, request.docker_image)
             return self._run_here(request, attempt, files)
         except LauncherLostError:
-            return self._clean_up_after_loss(attempt, files)
+            return self._clean_up_after_loss(request, attempt, files)
 
     def _run_here(self, request: RunRequest, attempt: _Attempt, files: ResultFiles) -> Done:
         work = Work(
@@ -216,7 +224,7 @@ class Runner:
     def _container_command(self, request: RunRequest, attempt: _Attempt, image: str, cid_file: str) -> Command:
         if self._container is None:
             raise RunError(f"the task wants docker_image {image!r}, but this slave has no program for containers")
-        name = f"dist-test-{attempt.marker}"
+        name = _container_name(attempt)
         chosen = {**self._base_environment, **request.env}
         env = self._environment(request, attempt)
         argv = containers.run_argv(
@@ -234,12 +242,14 @@ class Runner:
                 request.command, request.relative_cwd, {entry.path for entry in request.entries}
             ),
         )
-        engine_env = {"PATH": DEFAULT_PATH, "HOME": str(Path.home()), **self._container.environment}
         return replace(
-            self._command(request, argv=argv, cwd="/", env=engine_env),
+            self._command(request, argv=argv, cwd="/", env=self._engine_environment(self._container)),
             settle_seconds=_CONTAINER_SETTLE_SECONDS,
             remove_container=containers.remove_argv(self._container, name),
         )
+
+    def _engine_environment(self, container: ContainerProgram) -> dict[str, str]:
+        return {"PATH": DEFAULT_PATH, "HOME": str(Path.home()), **container.environment}
 
     def _check_engine(self, ran: Done, cid_file: str, files: ResultFiles) -> None:
         if ran.ended and ran.ended.exit_status == containers.ENGINE_FAILED and not Path(cid_file).exists():
@@ -288,14 +298,17 @@ class Runner:
             return attempt.canceled_at + slack
         return attempt.started + attempt.timeout.total_seconds() + slack if attempt.timeout else None
 
-    def _clean_up_after_loss(self, attempt: _Attempt, files: ResultFiles) -> Done:
+    def _clean_up_after_loss(self, request: RunRequest, attempt: _Attempt, files: ResultFiles) -> Done:
         lost, attempt.launcher = attempt.launcher, None
         if lost is not None:
             self._forget(lost)
             lost.kill(f"{RUN_MARKER}={attempt.marker}")
+        if self._container is not None and request.docker_image is not None:
+            removing = containers.remove_argv(self._container, _container_name(attempt))
+            subprocess.run(removing, env=self._engine_environment(self._container), check=False, capture_output=True)
         message = "The launcher of this task died or was stopped, most likely by the task itself; all of it was killed"
         files.say(message)
-        self._main_launcher()  # a new one sweeps what the old one left
+        self._exchange(attempt, self._main_launcher(), Work(serial=attempt.serial, clean=True))
         outcome = CANCELED if attempt.canceled_at is not None else FAILED
         ended = Ended(outcome=outcome, exit_status=None, seconds=time.monotonic() - attempt.started)
         return Done(ended=ended, notes=(message,))
@@ -349,6 +362,10 @@ def _files(request: RunRequest) -> Files:
         isolated=request.isolated.decode("utf-8", "surrogateescape"),
         relative_cwd=request.relative_cwd,
     )
+
+
+def _container_name(attempt: _Attempt) -> str:
+    return f"dist-test-{attempt.marker}"
 
 
 def _name_of(user: TaskUser | None) -> str:
