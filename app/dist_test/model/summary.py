@@ -42,6 +42,10 @@ class Counters:
     def failed_attempts(self) -> int:
         return self.finished_attempts - self.succeeded_attempts
 
+    @property
+    def unfinished_attempts(self) -> int:
+        return self.total_attempts - self.finished_attempts
+
     def __add__(self, other: "Counters") -> "Counters":
         mine, theirs = asdict(self), asdict(other)
         return Counters(**{name: mine[name] + theirs[name] for name in mine})

@@ -77,9 +77,9 @@ class Entries:
         self._database = database
         self._actor = actor
 
-    def waiting_of_job(self, job_key: int) -> Iterator[list[Queued]]:
-        """The attempts of a job that wait to be run, in pages, in no particular order."""
-        return self._pages(lambda: and_(attempts.c.job_key == job_key, _is_waiting()))
+    def waiting_of_job(self, job_key: int, *, older_than: timedelta = timedelta(0)) -> Iterator[list[Queued]]:
+        """The attempts of a job that have waited to be run for at least `older_than`, in pages by task and attempt."""
+        return self._pages(lambda: and_(attempts.c.job_key == job_key, _is_waiting(), _waited(older_than)))
 
     def waiting(self, *, older_than: timedelta) -> Iterator[list[Queued]]:
         """All attempts of enqueued jobs that have waited for longer than `older_than`, in pages."""
@@ -154,7 +154,7 @@ def _is_waiting() -> ColumnElement[bool]:
 def _waited(duration: timedelta) -> ColumnElement[bool]:
     interval = text("INTERVAL :waited MICROSECOND").bindparams(waited=microseconds(duration))
     since = func.greatest(attempts.c.queued_at, func.coalesce(attempts.c.lease_until, attempts.c.queued_at))
-    return since < func.utc_timestamp(6).op("-")(interval)
+    return since <= func.utc_timestamp(6).op("-")(interval)
 
 
 def _query(*conditions: ColumnElement[bool]) -> Select[Any]:

@@ -1,0 +1,54 @@
+"""Elect one of several masters by a named lock of MySQL, and let it prove before each act that it still leads."""
+
+import logging
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from dist_test.storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+# A leader whose host froze keeps its lock only as long as the server waits for its next word.
+SILENCE_SECONDS = 60
+
+
+class Leadership:
+    """A candidate for one role. Not safe to share between threads."""
+
+    def __init__(self, database: Database, role: str) -> None:
+        # Lock names are the server's, not the database's: two clusters may share a server.
+        self._name = f"dist_test.{role}.{database.settings.database}"[:64]
+        self._database = database
+        self._connection: Connection | None = None
+
+    def holds(self) -> bool:
+        """Whether this candidate leads now; takes the role when it is free. False when MySQL is away."""
+        try:
+            connection = self._connect()
+            if self._is_mine(connection):
+                return True
+            return bool(connection.execute(text("SELECT GET_LOCK(:name, 0)"), {"name": self._name}).scalar())
+        except SQLAlchemyError as exc:
+            logger.warning("Not leading: %s", exc, extra={"action": "leadership_lost"})
+            self.resign()
+            return False
+
+    def resign(self) -> None:
+        """Give the role up, if it is held."""
+        if self._connection is not None:
+            # The lock ends with the session, so the connection must not go back to the pool.
+            self._connection.invalidate()
+            self._connection.close()
+            self._connection = None
+
+    def _is_mine(self, connection: Connection) -> bool:
+        # GET_LOCK is silently lost when a connection is replaced: ask who holds it, every time.
+        query = text("SELECT IS_USED_LOCK(:name) = CONNECTION_ID()")
+        return bool(connection.execute(query, {"name": self._name}).scalar())
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._connection.execute(text(f"SET SESSION wait_timeout = {SILENCE_SECONDS:d}"))
+        return self._connection
