@@ -3,7 +3,6 @@
 import configparser
 import io
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +119,7 @@ def write_configurations(
         "slave": {
             "drain_seconds": str(_DRAIN_SECONDS),
             "create_task_users": "true" if os.geteuid() == 0 else "false",
-            "container_program": "docker" if shutil.which("docker") else "podman",
+            "container_program": _container_program(),
         },
         "isolate_server": {
             "bind": f"{_LOOPBACK}:{addresses.isolate}",
@@ -146,6 +145,11 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name not in overrides}
     direct = ",".join(filter(None, [environ.get("no_proxy") or environ.get("NO_PROXY"), _LOOPBACK]))
     return kept | {"no_proxy": direct, "NO_PROXY": direct}
+
+
+def _container_program() -> str:
+    # The client alone, without the daemon behind this socket, runs nothing; podman needs no daemon.
+    return "docker" if Path("/run/docker.sock").is_socket() else "podman"
 
 
 def _ini(sections: Mapping[str, Mapping[str, str]]) -> str:
