@@ -225,6 +225,20 @@ def test_a_command_that_cannot_be_executed_is_the_tasks_failure(
     assert message in text(result)[1]
 
 
+@pytest.mark.parametrize(("command", "env"), [(["/bin/true", "a\0b"], {}), (["/bin/true"], {"A=B": "c"})])
+def test_a_command_that_no_system_could_run_is_the_tasks_failure(
+    slot: Slot, command: list[str], env: dict[str, str]
+) -> None:
+    result = slot.runner.run(RunRequest(entries=[], isolated=b"{}", command=command, env=env))
+    assert (result.outcome, result.exit_status) == ("failed", 126)
+    assert "cannot run /bin/true" in text(result)[1]
+
+
+def test_a_task_without_a_command_is_refused(slot: Slot) -> None:
+    with pytest.raises(RunError, match="no command"):
+        slot.runner.run(RunRequest(entries=[], isolated=b"{}", command=[]))
+
+
 def test_a_bare_name_is_searched_in_the_path(slot: Slot) -> None:
     result = slot.runner.run(RunRequest(entries=[], isolated=b"{}", command=["echo", "hello"]))
     assert text(result)[0] == "hello\n"
@@ -358,6 +372,15 @@ def test_files_in_public_directories_do_not_outlive_their_task(own_slot: Slot, d
     name = f"{directory}/left-{own_slot.job}"
     assert own_slot.run(f"mkdir -p {name}.d/sub; chmod 0 {name}.d; touch {name}").outcome == "succeeded"
     assert list(Path(directory).glob(f"left-{own_slot.job}*")) == []
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["--shmem 100", "--queue", "--semaphore 1"])
+def test_ipc_objects_do_not_outlive_their_task(own_slot: Slot, kind: str) -> None:
+    assert own_slot.user is not None
+    assert own_slot.run(f"ipcmk {kind}").outcome == "succeeded"
+    listing = subprocess.run(["ipcs"], capture_output=True, text=True, check=True).stdout
+    assert own_slot.user.name not in listing
 
 
 @needs_root
@@ -542,6 +565,21 @@ def test_a_tree_that_cannot_be_written_is_not_the_tasks_failure(slot: Slot) -> N
         slot.runner.run(RunRequest(entries=entries, isolated=b"{}", command=["true"]))
     assert list((slot.work_dir / "slot/results").iterdir()) == []
     assert slot.run("exit 0").outcome == "succeeded"
+
+
+@needs_root
+def test_output_that_does_not_fit_on_the_disk_is_not_the_tasks_failure(own_slot: Slot) -> None:
+    own_slot.runner.close()
+    results = own_slot.work_dir / "slot/results"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", results], check=True)
+    try:
+        own_slot.restart()
+        with pytest.raises(RunError, match="No space left"):
+            own_slot.run("(setsid sleep 1000 &) ; head -c 400000 /dev/zero; sleep 1000")
+        assert own_slot.left_over() == []
+        assert own_slot.run("exit 0").outcome == "succeeded"
+    finally:
+        subprocess.run(["umount", results], check=True)
 
 
 @needs_root

@@ -104,6 +104,8 @@ class RunningCommand:
             if error.errno not in _COMMANDS_OWN_ERRORS:
                 raise
             return self._report_exec_failure(error)
+        except ValueError as error:  # a NUL in an argument, a `=` in a variable's name
+            return self._report_bad_command(str(error))
         if self._command.timeout_seconds is not None:
             self._term_at = started + self._command.timeout_seconds
         return self._watch()
@@ -226,9 +228,14 @@ class RunningCommand:
             reason = "its interpreter (the first line's #!, or the program's loader) is not on this machine"
         elif error.errno == errno.ENOEXEC:
             reason = "neither a program nor a script with a #! line"
-        self._stderr.write(f"dist_test: cannot run {name}: {reason}\n".encode("utf-8", "surrogateescape"))
+        self._report_bad_command(str(reason))
         missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
         return COMMAND_NOT_FOUND if missing else COMMAND_NOT_EXECUTABLE
+
+    def _report_bad_command(self, reason: str) -> int:
+        name = self._command.argv[0]
+        self._stderr.write(f"dist_test: cannot run {name}: {reason}\n".encode("utf-8", "backslashreplace"))
+        return COMMAND_NOT_EXECUTABLE
 
 
 def _outcome(exit_status: int) -> str:

@@ -19,13 +19,12 @@ from typing import NoReturn
 from dist_test.running import artifacts, processes
 from dist_test.running.channel import receive, send
 from dist_test.running.command import ChildSignals, ProcessesLeftError, RunningCommand
+from dist_test.running.litter import Litter
 from dist_test.running.tree import empty_directory, make_private, remove_tree, write_tree
 from dist_test.running.wire import Command, Done, Ended, Files, Work
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
-# Where any user may leave files that outlive its processes.
-PUBLIC_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
 # Emptied after each attempt, not removed: making and removing directories is what costs most for a small task.
 ATTEMPT_DIRECTORIES = ("tree", "home", "tmp")
 
@@ -37,7 +36,8 @@ def main(arguments: Sequence[str]) -> NoReturn:
     control.set_inheritable(False)
     own_user = uid != -1
     try:
-        _give_up_rights(uid, gid) if own_user else None
+        if own_user:
+            _give_up_rights(uid, gid)
         _prepare_process()
         launcher = Launcher(control, attempt_dir=attempt_dir, own_user=own_user)
         launcher.clean()
@@ -55,7 +55,7 @@ class Launcher:
     def __init__(self, control: socket.socket, *, attempt_dir: str, own_user: bool) -> None:
         self._control = control
         self._attempt_dir = attempt_dir
-        self._own_user = own_user
+        self._litter = Litter(os.getuid()) if own_user else None
         self._signals = ChildSignals()
         self._kill: Callable[[], None] = processes.kill_all_of_this_user if own_user else processes.kill_descendants
 
@@ -78,12 +78,13 @@ class Launcher:
                 remove_tree(f"{self._attempt_dir}/{name}")
         for name in ATTEMPT_DIRECTORIES:
             empty_directory(f"{self._attempt_dir}/{name}")
-        self._sweep_public_directories()
+        if self._litter is not None:
+            self._litter.remove()
 
     def _answer(self, work: Work, fds: list[int]) -> Done:
         try:
             return self._perform(work, fds)
-        except (OSError, ProcessesLeftError) as error:
+        except (OSError, ValueError, ProcessesLeftError) as error:
             return Done(error=str(error))
         finally:
             for fd in fds:
@@ -114,15 +115,6 @@ class Launcher:
             kill=self._kill,
         ).run()
 
-    def _sweep_public_directories(self) -> None:
-        """Remove this user's files from where everybody may write. Only for a user that exists for this slot alone."""
-        if not self._own_user:
-            return
-        uid = os.getuid()
-        for directory in PUBLIC_DIRECTORIES:
-            for path in _owned_by(uid, directory):
-                remove_tree(path)
-
 
 def _give_up_rights(uid: int, gid: int) -> None:
     os.setgroups([])
@@ -137,6 +129,7 @@ def _prepare_process() -> None:
     # Orphans of a task become our children: we can wait for them, and know when there are none.
     _prctl(libc, _PR_SET_CHILD_SUBREAPER, 1)
     os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a slave's thread may block signals; a task must not inherit that
     # Ctrl-C and stop signals are the Runner's business; it closes the socket.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, lambda _signal, _frame: None)
@@ -160,11 +153,3 @@ def _archive(tree: str, globs: list[str], fd: int) -> tuple[int, list[str]]:
     except OSError as error:
         # The outcome stands without its artifacts.
         return 0, [f"the artifacts could not be archived: {error}"]
-
-
-def _owned_by(uid: int, directory: str) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return [entry.path for entry in entries if entry.stat(follow_symlinks=False).st_uid == uid]
-    except FileNotFoundError:
-        return []  # no such directory here, or a file of another user went away as we looked

@@ -120,6 +120,8 @@ class Runner:
         remembers it, and calls cancel() from here.
         Raises RunError when it could not be run for a reason that is not the task's own.
         """
+        if not request.command:
+            raise RunError(f"task {request.task_id} has no command")
         attempt = self._begin(request)
         files = ResultFiles(self._results_dir, attempt.serial, with_archive=bool(request.artifact_globs))
         result = None
@@ -131,7 +133,7 @@ class Runner:
         except OSError as error:
             raise RunError(f"cannot keep the output in {self._results_dir}: {error}") from error
         except LauncherLostError as error:
-            raise RunError("the launcher that should clean up after a lost one was lost as well") from error
+            raise RunError("the launcher died or stopped answering as it cleaned up") from error
         finally:
             self._end(attempt)
             files.close()
@@ -308,7 +310,10 @@ class Runner:
             subprocess.run(removing, env=self._engine_environment(self._container), check=False, capture_output=True)
         message = "The launcher of this task died or was stopped, most likely by the task itself; all of it was killed"
         files.say(message)
-        self._exchange(attempt, self._main_launcher(), Work(serial=attempt.serial, clean=True))
+        if self._launcher is not None:  # it was the engine's that was lost; the tree is still there
+            self._launcher.stop()
+            self._launcher = None
+        self._main_launcher()  # a new one begins by cleaning
         outcome = CANCELED if attempt.canceled_at is not None else FAILED
         ended = Ended(outcome=outcome, exit_status=None, seconds=time.monotonic() - attempt.started)
         return Done(ended=ended, notes=(message,))
