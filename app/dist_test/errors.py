@@ -61,6 +61,10 @@ class ResultNotFound(DistTestError):
     """The S3 bucket holds no object of this key."""
 
 
+class UnsafeArchive(DistTestError):
+    """A zip of artifacts is damaged, or unpacking it would write outside of its directory or fill the disk."""
+
+
 class IsolateError(DistTestError):
     """Packaging, storing or fetching a test's files failed."""
 

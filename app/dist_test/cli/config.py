@@ -1,0 +1,66 @@
+"""`dist-test config`: the settings in force, and where each comes from."""
+
+import configparser
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from dist_test.cli.exit_status import ExitStatus
+from dist_test.cli.messages import say
+from dist_test.settings import configuration_path
+from dist_test.settings.catalog import CATALOG, Setting
+from dist_test.settings.source import Source
+
+_CLIENT_SECTIONS = ("dist_test", "isolate")
+
+
+@click.command()
+@click.option("--all", "show_all", is_flag=True, help="Those of the services too, where they have their defaults.")
+def config(*, show_all: bool) -> NoReturn:
+    """Show the settings in force and where each comes from: the environment, the file or the default.
+
+    Exits 1, and says why, when a client could not work with them.
+    """
+    path = configuration_path(os.environ)
+    source = Source(path, os.environ)
+    click.echo(f"# file: {path or 'none (~/.dist_test.cnf and /etc/dist_test/dist_test.cnf are not there)'}")
+    click.echo("\n".join(settings_lines(_texts(path), os.environ, show_all=show_all)))
+    source.require("dist_test.master")
+    for problem in source.problems:
+        say(problem)
+    raise SystemExit(ExitStatus.ERROR if source.problems else ExitStatus.SUCCESS)
+
+
+def settings_lines(texts: Mapping[str, str], environ: Mapping[str, str], *, show_all: bool) -> Iterator[str]:
+    """`section.key = value  # origin` for each setting; `texts` is the file's content by `section.key`."""
+    for setting in CATALOG:
+        text, origin = _origin(setting, texts, environ)
+        if show_all or origin != "default" or setting.section in _CLIENT_SECTIONS:
+            yield f"{setting.name} = {_shown(setting, text)}  # {origin if text is not None else 'not set'}"
+
+
+def _origin(setting: Setting, texts: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str | None, str]:
+    if setting.environment in environ:
+        return environ[setting.environment], f"environment variable {setting.environment}"
+    if setting.name in texts:
+        return texts[setting.name], "file"
+    return setting.default, "default"
+
+
+def _shown(setting: Setting, text: str | None) -> str:
+    if text is None:
+        return ""
+    return "(hidden)" if setting.secret and text else text
+
+
+def _texts(path: Path | None) -> dict[str, str]:
+    """The file's settings as they stand; none when it can't be read, which Source reports."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8") if path else "")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return {}
+    return {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
