@@ -44,12 +44,14 @@ class Archiver:
         self._digests: dict[str, str] = {}
         self._directories: dict[tuple[str, str, tuple[str, ...]], _Directory] = {}
 
-    def archive_isolate(self, options: ArchiveOptions, *, working_directory: Path) -> Archive:
+    def archive_isolate(self, options: ArchiveOptions) -> Archive:
         """Archive what an `.isolate` names, and write the `.isolated` beside it, where the options say.
 
         Raises InvalidIsolate, IsolateError when a file is missing or cannot be read.
         """
-        isolate = load_isolate(options.isolate, options.variables, working_directory=working_directory, read=_read_text)
+        isolate = load_isolate(
+            options.isolate, options.variables, working_directory=options.working_directory, read=_read_text
+        )
         root = _common_root(str(isolate.directory), isolate.files)
         relative_cwd = os.path.relpath(isolate.directory, root)
         archive = self.archive(

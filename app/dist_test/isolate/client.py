@@ -114,17 +114,29 @@ class IsolateClient:
         """Send those of the blobs that the server lacks, several at once; stop at the first error."""
         return _Upload(self, list({blob.digest: blob for blob in blobs}.values()), progress).run()
 
-    def fetch(self, digest: str, destination: Path, *, size_bytes: int | None = None) -> int:
+    def fetch(
+        self,
+        digest: str,
+        destination: Path,
+        *,
+        size_bytes: int | None = None,
+        limit_bytes: int | None = MAX_ISOLATED_BYTES,
+    ) -> int:
         """Write a blob's content to a file, which is overwritten in place, and return its size.
 
-        size_bytes: the size it must have; None: whatever it has, up to 64 MiB (an .isolated document).
+        size_bytes: the size it must have; None: whatever it has, up to limit_bytes, if that is not None either.
         Raises BlobNotFound, and DigestMismatch when the server sent something else three times.
         """
-        return self._retrying(lambda: self._fetch_once(digest, destination, size_bytes))
 
-    def _fetch_once(self, digest: str, destination: Path, size_bytes: int | None) -> int:
+        def fetch_once() -> int:
+            return self._fetch_once(
+                digest, destination, Decoder(self._namespace, digest, size_bytes, limit_bytes=limit_bytes)
+            )
+
+        return self._retrying(fetch_once)
+
+    def _fetch_once(self, digest: str, destination: Path, decoder: Decoder) -> int:
         answer = self._post("retrieve", {"digest": digest, "namespace": {"namespace": self._namespace}})
-        decoder = Decoder(self._namespace, digest, size_bytes, limit_bytes=MAX_ISOLATED_BYTES)
         with destination.open("wb") as target:
             if answer.get("url"):
                 self._fetch_stream(str(answer["url"]), decoder, target)

@@ -55,6 +55,7 @@ class ArchiveOptions:
     blacklist: None for the usual one.
     """
 
+    working_directory: Path
     isolate: Path
     isolated: Path
     variables: Variables
@@ -130,6 +131,7 @@ def parse_archive_arguments(arguments: Sequence[str], directory: Path) -> Archiv
         else:
             raise InvalidIsolate(f"args has --{flag}, which is not a flag of archive")
     return ArchiveOptions(
+        working_directory=directory,
         isolate=directory / _last(values, "isolate"),
         isolated=directory / _last(values, "isolated"),
         variables=Variables(
