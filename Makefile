@@ -25,7 +25,7 @@ format: ## rewrite the code in the house style
 
 bench: ## print the figures that performance is held to
 	@./bootstrap.sh dev
-	@.venv/bin/python tests/bench/main.py
+	@set -e; for script in tests/bench/*.py; do .venv/bin/python $$script; done
 
 clean: ## remove what can be made again
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dist_test.errors import LocalClusterError
-from dist_test.local.configuration import BUCKET, Addresses, Files, write_configurations
+from dist_test.local.configuration import BUCKET, Addresses, Files, env_line, write_configurations
 from dist_test.local.daemons import Beanstalkd, MariaDb, SeaweedFs
 from dist_test.local.program import Program
 from dist_test.local.services import IsolateServer, Master, Service, Slave
@@ -93,6 +93,7 @@ class Cluster:
         if not self._stopping.is_set():
             self._write_status(is_ready=True)
             self._say(f"ready after {time.monotonic() - started_at:.1f} s: {self._addresses.master_url}")
+            self._say(f"to use it in another shell: {env_line(self.files.state_dir)}")
 
     def _announce_task_users(self) -> None:
         if os.geteuid() != 0:

@@ -65,10 +65,11 @@ def up(slaves: int, slots: int, state_dir: Path, detach: bool) -> None:
     """Bring a cluster up and keep it up until Ctrl-C. The data of an earlier one in the same directory is kept."""
     if detach:
         from dist_test.local import background
+        from dist_test.local.configuration import env_line
 
         status = background.start(state_dir, slaves=slaves, slots=slots, dies_with_us=False)
         click.echo(f"up in {state_dir}: {status.master_url}")
-        click.echo(f'to use it in this shell: eval "$(dist-test local env{_state_argument(state_dir)})"')
+        click.echo(f"to use it in this shell: {env_line(state_dir)}")
         return
     from dist_test.local.cluster import Cluster
 
@@ -143,9 +144,3 @@ def demo(slaves: int, slots: int, state_dir: Path | None, suite_dir: Path | None
 
 def _say(sentence: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')} {sentence}")
-
-
-def _state_argument(state_dir: Path) -> str:
-    from dist_test.local.configuration import default_state_dir
-
-    return "" if state_dir == default_state_dir(os.environ).absolute() else f" --state {shlex.quote(str(state_dir))}"

@@ -3,6 +3,7 @@
 import configparser
 import io
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,13 @@ def client_environment(state_dir: Path, master_url: str, isolate_url: str) -> di
         "DIST_TEST_MASTER": master_url,
         "ISOLATE_SERVER": isolate_url,
     }
+
+
+def env_line(state_dir: Path) -> str:
+    """What to type to point a shell's clients at the cluster."""
+    is_default = state_dir == default_state_dir(os.environ).absolute()
+    state = "" if is_default else f" --state {shlex.quote(str(state_dir))}"
+    return f'eval "$(dist-test local env{state})"'
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
