@@ -1,0 +1,121 @@
+"""A submitted job, and slaves that claim from it, straight on the storage package."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from dist_test.master.service import Service
+from dist_test.model.job import Job
+from dist_test.model.outcome import Outcome
+from dist_test.model.task import QueueEntry, Task
+from dist_test.settings import BeanstalkSettings, MasterSettings, load_master_settings
+from dist_test.storage.claims import Claim, Claims
+from dist_test.storage.database import Database
+from dist_test.storage.finishes import Finishes, Recorded, Result
+from dist_test.storage.queue import Queue, Queues
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hand:
+    """A slave that does by hand what a real one does in a loop."""
+
+    slave_id: str
+    claims: Claims
+    finishes: Finishes
+
+    def claim(self, entry: QueueEntry) -> Claim:
+        """Claim an entry that is free."""
+        claim = self.claims.claim(entry)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def finish(self, claim: Claim, outcome: Outcome = Outcome.SUCCEEDED, **fields: object) -> Recorded:
+        """Record an end."""
+        result = Result(claim=claim, outcome=outcome, description="d", timeout_seconds=0)
+        return self.finishes.record([replace(result, **fields)])  # type: ignore[arg-type]  # named by the caller
+
+
+@pytest.fixture
+def hand(database: Database) -> Callable[[str], Hand]:
+    """Make slaves by name."""
+
+    def make(slave_id: str, lease: timedelta = LEASE) -> Hand:
+        return Hand(
+            slave_id=slave_id,
+            claims=Claims(database, slave_id=slave_id, lease=lease),
+            finishes=Finishes(database, slave_id=slave_id),
+        )
+
+    return make
+
+
+@pytest.fixture
+def master_settings(database: Database, beanstalk_settings: BeanstalkSettings) -> MasterSettings:
+    """A master's settings with times that tests can wait for."""
+    environ = {
+        "MYSQL_HOST": database.settings.host,
+        "MYSQL_PORT": str(database.settings.port),
+        "MYSQL_USER": database.settings.user,
+        "MYSQL_PWD": database.settings.password,
+        "MYSQL_DB": database.settings.database,
+        "BEANSTALK_HOST": beanstalk_settings.host,
+        "BEANSTALK_PORT": str(beanstalk_settings.port),
+        "BEANSTALK_TUBE": beanstalk_settings.tube,
+        "AWS_ACCESS_KEY": "unused",
+        "AWS_SECRET_KEY": "unused",
+        "TEST_RESULT_BUCKET": "unused",
+        "DIST_TEST_MASTER_SUBMIT_LEASE_SECONDS": "0.5",
+        "DIST_TEST_MASTER_QUEUED_GRACE_SECONDS": "0.2",
+        "HOME": "/nonexistent",
+    }
+    return load_master_settings(environ)
+
+
+@pytest.fixture
+def queues(beanstalk_settings: BeanstalkSettings) -> Iterator[Queues]:
+    """The connections of a master."""
+    queues = Queues(beanstalk_settings)
+    yield queues
+    queues.close()
+
+
+@pytest.fixture
+def service(master_settings: MasterSettings, database: Database, queues: Queues) -> Service:
+    """A master's rules on the test's database and tube."""
+    return Service(master_settings, database, queues)
+
+
+@pytest.fixture
+def let_lapse(database: Database) -> Callable[[], None]:
+    """Move the end of every lease on attempts into the past, as if its holder had been silent for too long."""
+
+    def lapse() -> None:
+        with database.engine.begin() as connection:
+            connection.execute(text("UPDATE attempts SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND"))
+
+    return lapse
+
+
+@pytest.fixture
+def take(queue: Queue) -> Callable[[], QueueEntry]:
+    """Reserve the next entry of the tube, which has one."""
+
+    def reserve() -> QueueEntry:
+        reservation = queue.reserve(timeout_seconds=0)
+        assert reservation is not None, "the tube is empty"
+        return QueueEntry.from_body(reservation.body)
+
+    return reserve
+
+
+def job(*descriptions: str, job_id: str = "job", owner: str = "ann", max_retries: int = 0, **fields: object) -> Job:
+    """A job with a task for each description."""
+    tasks = tuple(
+        Task(isolate_hash="a" * 40, description=description, max_retries=max_retries) for description in descriptions
+    )
+    return replace(Job(job_id=job_id, tasks=tasks, owner=owner), **fields)  # type: ignore[arg-type]  # named by the caller
