@@ -30,10 +30,12 @@ ATTEMPT_DIRECTORIES = ("tree", "home", "tmp")
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Serve one Runner: `SOCKET_FD ATTEMPT_DIR UID GID`, where UID -1 means to stay who we are."""
-    fd, attempt_dir, uid, gid = int(arguments[0]), arguments[1], int(arguments[2]), int(arguments[3])
-    control = socket.socket(fileno=fd)
+    """Serve one Runner: `SOCKET_FD LOCK_FD ATTEMPT_DIR UID GID`, where UID -1 means to stay who we are."""
+    socket_fd, lock_fd, attempt_dir, *ids = arguments
+    uid, gid = map(int, ids)
+    control = socket.socket(fileno=int(socket_fd))
     control.set_inheritable(False)
+    os.set_inheritable(int(lock_fd), False)
     own_user = uid != -1
     try:
         if own_user:

@@ -31,12 +31,15 @@ class LauncherLostError(Exception):
 class LauncherProcess:
     """One running launcher. `user` None: it runs as we do."""
 
-    def __init__(self, attempt_dir: Path, user: TaskUser | None) -> None:
-        """Start it and wait until it is ready. Raises RunError when it cannot work here."""
+    def __init__(self, attempt_dir: Path, user: TaskUser | None, lock_fd: int) -> None:
+        """Start it and wait until it is ready. Raises RunError when it cannot work here.
+
+        lock_fd: held open until it has cleaned up, even when we are killed before that.
+        """
         self._user = user
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = self._spawn(theirs, attempt_dir)
+            self._process = self._spawn(theirs, attempt_dir, lock_fd)
         self._answers = select.poll()
         self._answers.register(self._socket, select.POLLIN)
         try:
@@ -100,12 +103,13 @@ class LauncherProcess:
         if left:
             raise RunError(f"processes {left} of the attempt are still there after SIGKILL")
 
-    def _spawn(self, theirs: socket.socket, attempt_dir: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, theirs: socket.socket, attempt_dir: Path, lock_fd: int) -> subprocess.Popen[bytes]:
         uid, gid = (self._user.uid, self._user.gid) if self._user else (-1, -1)
         root = Path(dist_test.__file__).parents[1]
+        arguments = [root, theirs.fileno(), lock_fd, attempt_dir, uid, gid]
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _PROGRAM, root, *map(str, (theirs.fileno(), attempt_dir, uid, gid))],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+            [sys.executable, "-I", "-S", "-c", _PROGRAM, *map(str, arguments)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno(), lock_fd],
             env={"LANG": "C.UTF-8"}, cwd="/", start_new_session=True,
         )  # fmt: skip
 

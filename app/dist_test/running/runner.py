@@ -22,6 +22,7 @@ from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.result_files import ResultFiles
 from dist_test.running.users import TaskUser
 from dist_test.running.wire import CANCELED, FAILED, Command, Done, Ended, Files, Work
+from dist_test.running.work_dir import WorkDir
 
 DEFAULT_OUTPUT_LIMIT_BYTES = 20 * 2**20  # per stream
 DEFAULT_KILL_GRACE = timedelta(seconds=5)  # what the original gave between SIGTERM and SIGKILL
@@ -62,9 +63,7 @@ class Runner:
         user None: tasks run as we do. Then "everything of the task" is what descends from it, a weaker promise:
         a task can outlive it by ending its launcher and clearing its environment.
         """
-        self._work_dir = work_dir
-        self._attempt_dir = work_dir / "t"  # short: tests put Unix sockets below it, whose paths end at 107 bytes
-        self._results_dir = work_dir / "results"
+        self._work_dir = WorkDir(work_dir, user)
         self._user = user
         self._output_limit_bytes = output_limit_bytes
         self._kill_grace = kill_grace
@@ -81,13 +80,14 @@ class Runner:
 
     def start(self) -> None:
         """End and remove what an earlier runner of this slot left, and start the launcher. Raises RunError."""
-        try:
-            self._make_directories()
-        except OSError as error:
-            raise RunError(f"cannot prepare {self._work_dir}: {error}") from error
         if self._user is not None and processes.end_processes_of(self._user.uid, self._user.gid):
             raise RunError(f"processes of {self._user.name} are still there after SIGKILL")
-        self._launcher = LauncherProcess(self._attempt_dir, self._user)
+        self._work_dir.prepare()
+        try:
+            self._main_launcher()
+        except RunError:
+            self._work_dir.release()
+            raise
 
     def close(self) -> None:
         """End the launcher and what it runs. Results that were not discarded stay."""
@@ -95,6 +95,7 @@ class Runner:
             if launcher is not None:
                 launcher.stop()
         self._launcher = self._container_launcher = None
+        self._work_dir.release()
 
     @property
     def launcher_pid(self) -> int | None:
@@ -123,7 +124,7 @@ class Runner:
         if not request.command:
             raise RunError(f"task {request.task_id} has no command")
         attempt = self._begin(request)
-        files = ResultFiles(self._results_dir, attempt.serial, with_archive=bool(request.artifact_globs))
+        files = ResultFiles(self._work_dir.results, attempt.serial, with_archive=bool(request.artifact_globs))
         result = None
         try:
             files.open()
@@ -131,7 +132,7 @@ class Runner:
                 on_started()
             result = self._finish(request, attempt, files, self._run_or_clean_up(request, attempt, files))
         except OSError as error:
-            raise RunError(f"cannot keep the output in {self._results_dir}: {error}") from error
+            raise RunError(f"cannot keep the output in {self._work_dir.results}: {error}") from error
         except LauncherLostError as error:
             raise RunError("the launcher died or stopped answering as it cleaned up") from error
         finally:
@@ -149,18 +150,6 @@ class Runner:
             self._attempt.canceled_at = time.monotonic()
             if self._attempt.launcher is not None:
                 self._attempt.launcher.cancel(self._attempt.serial)
-
-    def _make_directories(self) -> None:
-        self._work_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._results_dir.mkdir(mode=0o700, exist_ok=True)
-        for leftover in self._results_dir.iterdir():
-            leftover.unlink()
-        self._make_attempt_dir()
-
-    def _make_attempt_dir(self) -> None:
-        self._attempt_dir.mkdir(mode=0o700, exist_ok=True)
-        if self._user is not None:
-            os.chown(self._attempt_dir, self._user.uid, self._user.gid)
 
     def _begin(self, request: RunRequest) -> _Attempt:
         serial = next(self._serials)
@@ -198,7 +187,7 @@ class Runner:
             command=self._command(
                 request,
                 argv=list(request.command),
-                cwd=f"{self._attempt_dir}/tree/{request.relative_cwd}".rstrip("/"),
+                cwd=f"{self._work_dir.attempt}/tree/{request.relative_cwd}".rstrip("/"),
                 env=self._environment(request, attempt),
             ),
             archive=list(request.artifact_globs),
@@ -209,7 +198,7 @@ class Runner:
     def _run_in_container(self, request: RunRequest, attempt: _Attempt, files: ResultFiles, image: str) -> Done:
         """The task's own user writes and archives the tree; the engine's program is run as we are."""
         work = Work(serial=attempt.serial)
-        cid_file = f"{self._results_dir}/{attempt.serial}.cid"
+        cid_file = f"{self._work_dir.results}/{attempt.serial}.cid"
         command = self._container_command(request, attempt, image, cid_file)
         try:
             self._exchange(attempt, self._main_launcher(), replace(work, files=_files(request)))
@@ -233,7 +222,7 @@ class Runner:
             self._container,
             name=name,
             image=image,
-            attempt_dir=str(self._attempt_dir),
+            attempt_dir=str(self._work_dir.attempt),
             cid_file=cid_file,
             relative_cwd=request.relative_cwd,
             uid=self._user.uid if self._user else os.getuid(),
@@ -262,7 +251,7 @@ class Runner:
         environment = task_environment(
             base=self._base_environment,
             own=request.env,
-            attempt_dir=str(self._attempt_dir),
+            attempt_dir=str(self._work_dir.attempt),
             user=self._user_name,
             job_id=request.job_id,
             task_id=request.task_id,
@@ -334,24 +323,18 @@ class Runner:
         )
 
     def _leak(self, attempt: _Attempt) -> Path:
-        """Set the attempt's directory aside, out of reach of later tasks, and start with a new one."""
-        leaked = self._work_dir / f"leaked-{time.time_ns()}"
-        self._attempt_dir.rename(leaked)
-        os.chown(leaked, os.getuid(), os.getgid())
-        self._make_attempt_dir()
+        leaked = self._work_dir.set_aside()
         self._exchange(attempt, self._main_launcher(), Work(serial=attempt.serial, clean=True))
-        return leaked / "tree"
+        return leaked
 
     def _main_launcher(self) -> LauncherProcess:
         if self._launcher is None:
-            self._launcher = LauncherProcess(self._attempt_dir, self._user)
+            self._launcher = LauncherProcess(self._work_dir.attempt, self._user, self._work_dir.lock_fd)
         return self._launcher
 
     def _engine_launcher(self) -> LauncherProcess:
         if self._container_launcher is None:
-            directory = self._work_dir / "engine"
-            directory.mkdir(mode=0o700, exist_ok=True)
-            self._container_launcher = LauncherProcess(directory, None)
+            self._container_launcher = LauncherProcess(self._work_dir.engine, None, self._work_dir.lock_fd)
         return self._container_launcher
 
     def _forget(self, launcher: LauncherProcess) -> None:
