@@ -337,6 +337,8 @@ def choose_victims(
     victims: list[Entry] = []
     taken = taken.plus(need)
     free_bytes -= need.size_bytes
+    if fits(taken, free_bytes, limits):
+        return []
     # Some more than needed, if there is: the next blob should not need a scan of its own.
     roomy = CacheLimits(
         max_bytes=limits.max_bytes - limits.max_bytes // _SLACK,
