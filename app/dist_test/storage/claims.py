@@ -12,6 +12,7 @@ from enum import Enum
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, text, update
 
+from dist_test.model.outcome import Outcome
 from dist_test.model.task import AttemptKey, QueueEntry
 from dist_test.storage.database import Database
 from dist_test.storage.events import Event, write_events
@@ -154,9 +155,12 @@ class Claims:
             .where(or_(*map(_is_ours, claims)), attempts.c.finished_at.is_(None))
             .values(lease_until=func.utc_timestamp(6).op("+")(interval))
         )
-        ours = set(connection.execute(select(*_KEY, attempts.c.claim).where(or_(*map(_is_ours, claims)), _UNFINISHED)))
-        lost = frozenset(claim for claim in claims if (*claim.key, claim.number) not in ours)
-        return HeartbeatAnswer(lost=lost, canceled=_canceled(connection, lost), want=want)
+        rows = connection.execute(select(*_KEY, attempts.c.outcome).where(or_(*map(_is_ours, claims))))
+        found = {AttemptKey(*row[:3]): row.outcome for row in rows}
+        # Another's claim is not found. A finished one that is neither canceled nor lost is a result of our own.
+        lost = frozenset(claim for claim in claims if found.get(claim.key, Outcome.LOST) in _STOPPED)
+        canceled = frozenset(claim for claim in lost if found.get(claim.key) == Outcome.CANCELED)
+        return HeartbeatAnswer(lost=lost, canceled=canceled, want=want)
 
     def _event(
         self,
@@ -173,7 +177,7 @@ class Claims:
 
 
 _KEY = (attempts.c.job_key, attempts.c.task_index, attempts.c.attempt)
-_UNFINISHED = attempts.c.finished_at.is_(None)
+_STOPPED = (Outcome.CANCELED, Outcome.LOST)
 
 
 def _is_ours(claim: Claim) -> ColumnElement[bool]:
@@ -196,16 +200,6 @@ def are_attempts(keys: Iterable[AttemptKey]) -> ColumnElement[bool]:
             for (job, attempt), indexes in places.items()
         )
     )
-
-
-def _canceled(connection: Connection, lost: frozenset[Claim]) -> frozenset[Claim]:
-    if not lost:
-        return lost
-    rows = connection.execute(
-        select(*_KEY).where(are_attempts(claim.key for claim in lost), attempts.c.outcome == "canceled")
-    )
-    keys = {AttemptKey(*row) for row in rows}
-    return frozenset(claim for claim in lost if claim.key in keys)
 
 
 def _refusal(connection: Connection, values: dict[str, object]) -> Refusal:
