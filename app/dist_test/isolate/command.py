@@ -23,7 +23,7 @@ from dist_test.storage.results import Bucket
 logger = logging.getLogger(__name__)
 
 _SLOW_CLIENT_SECONDS = 60  # of silence, before its thread is needed for others
-_SHUTDOWN_SECONDS = 5  # clients try again
+_SHUTDOWN_SECONDS = 2  # for answers under way; clients try again
 _SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # also in server_metrics, which must not be imported before it is set
 
 

@@ -171,7 +171,7 @@ def store(namespace: str, digest: str) -> Response:
     # What zlib adds to content that does not shrink is far below that, however often a client flushes.
     request.max_content_length = ticket.size_bytes + ticket.size_bytes // 10 + 2**16
     md5 = hashlib.md5(usedforsecurity=False)
-    _store(ticket, _body(md5.update))
+    _store(ticket, _seen_chunks(md5.update))
     answer = _json({"entry": {}})
     # Python clients insist on this header, of Google's storage, and Go compares it as a whole.
     answer.headers["x-goog-hash"] = f"md5={base64.b64encode(md5.digest()).decode('ascii')}"
@@ -274,9 +274,14 @@ def _read_whole(namespace: str, digest: str) -> bytes:
     return whole
 
 
-def _body(seen: Callable[[bytes], None]) -> Iterator[bytes]:
+def _chunks() -> Iterator[bytes]:
     while chunk := request.stream.read(_CHUNK_BYTES):
-        seen(chunk)
+        yield chunk
+
+
+def _seen_chunks(see: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in _chunks():
+        see(chunk)
         yield chunk
 
 
@@ -324,8 +329,10 @@ def _check_token(token: str) -> None:
 
 
 def _read_json() -> Any:
+    # Not request.get_data(): of a chunked body that is too large it gives the beginning, without an error.
+    body = b"".join(_chunks())
     try:
-        return json.loads(request.get_data(cache=False))
+        return json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise BadRequest(f"the body is not JSON: {exc}") from exc
 
