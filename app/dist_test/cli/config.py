@@ -14,7 +14,21 @@ from dist_test.settings import configuration_path
 from dist_test.settings.catalog import CATALOG, Setting
 from dist_test.settings.source import Source
 
-_CLIENT_SECTIONS = ("dist_test", "isolate")
+_CLIENT_SETTINGS = frozenset(
+    (
+        "dist_test.master",
+        "dist_test.user",
+        "dist_test.password",
+        "dist_test.url_timeout",
+        "dist_test.job_path",
+        "isolate.server",
+        "isolate.namespace",
+        "isolate.cache_dir",
+        "isolate.cache_max_bytes",
+        "isolate.cache_min_free_bytes",
+        "isolate.cache_max_items",
+    )
+)
 
 
 @click.command()
@@ -38,8 +52,9 @@ def settings_lines(texts: Mapping[str, str], environ: Mapping[str, str], *, show
     """`section.key = value  # origin` for each setting; `texts` is the file's content by `section.key`."""
     for setting in CATALOG:
         text, origin = _origin(setting, texts, environ)
-        if show_all or origin != "default" or setting.section in _CLIENT_SECTIONS:
-            yield f"{setting.name} = {_shown(setting, text)}  # {origin if text is not None else 'not set'}"
+        if show_all or origin != "default" or setting.name in _CLIENT_SETTINGS:
+            shown = f" {_shown(setting, text)}" if text else ""
+            yield f"{setting.name} ={shown}  # {origin if text is not None else 'not set'}"
 
 
 def _origin(setting: Setting, texts: Mapping[str, str], environ: Mapping[str, str]) -> tuple[str | None, str]:
@@ -50,10 +65,8 @@ def _origin(setting: Setting, texts: Mapping[str, str], environ: Mapping[str, st
     return setting.default, "default"
 
 
-def _shown(setting: Setting, text: str | None) -> str:
-    if text is None:
-        return ""
-    return "(hidden)" if setting.secret and text else text
+def _shown(setting: Setting, text: str) -> str:
+    return "(hidden)" if setting.secret else text
 
 
 def _texts(path: Path | None) -> dict[str, str]:

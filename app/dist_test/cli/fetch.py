@@ -15,6 +15,7 @@ from dist_test.cli.downloads import Download, Downloader, Fetched, downloads_of
 from dist_test.cli.exit_status import ExitStatus
 from dist_test.cli.master_client import MasterClient
 from dist_test.cli.messages import say
+from dist_test.cli.progress import standard_console
 from dist_test.cli.records import Attempt
 from dist_test.cli.remembered_job import job_or_last
 from dist_test.settings import load_client_settings
@@ -70,7 +71,7 @@ def fetch(job_id: str | None, output_dir: Path, *, logs: bool, artifacts: bool, 
     wanted = Wanted(logs=logs, artifacts=artifacts, failed_only=failed_only)
     downloader = Downloader(output_dir, clock=clock, timeout_seconds=settings.url_timeout_seconds)
     client.job(job_id)  # an unknown job has no directory made for it
-    fetched = fetch_results(client, job_id, wanted, downloader, Console())
+    fetched = fetch_results(client, job_id, wanted, downloader, standard_console())
     raise SystemExit(ExitStatus.ERROR if fetched.problems else ExitStatus.SUCCESS)
 
 

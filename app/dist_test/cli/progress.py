@@ -36,9 +36,16 @@ class FailedTasks(Protocol):
     def more(self, job: Job) -> int: ...
 
 
+def standard_console() -> Console:
+    """Standard output. A terminal is one only if it is one: FORCE_COLOR, as CI systems set it, makes none of a pipe."""
+    return Console(force_terminal=sys.stdout.isatty())
+
+
 def progress_on(console: Console, clock: Clock, failed_tasks: FailedTasks) -> Progress:
     """The kind of progress that suits the console. Only a terminal lists failed tasks."""
-    return TerminalProgress(console, clock, failed_tasks) if console.is_terminal else PlainProgress(console, clock)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return TerminalProgress(console, clock, failed_tasks)
+    return PlainProgress(console, clock)
 
 
 class PlainProgress:
@@ -86,7 +93,6 @@ class TerminalProgress:
         self._started = clock.now()
         self._bar = Bar(
             BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}", style="bold"),
             TextColumn("{task.fields[counts]}"),
             TimeElapsedColumn(),
             _TimeLeftColumn(clock),
@@ -117,12 +123,13 @@ class TerminalProgress:
             completed=job.counters.finished_tasks,
             counts=_counts(job),
             ends_at=None if left is None else self._clock.now() + left,
+            refresh=True,
         )
 
     def finish(self, job: Job) -> None:
         self._bar.stop()
         if (more := self._failed_tasks.more(job)) > 0:
-            self._console.print(f"... and {more} more failed tasks")
+            self._console.print(Text(f"... and {more} more failed tasks"))
         line = closing_line(job, self._clock.now() - self._started)
         self._console.print(Text(line, style=_RESULT_STYLES.get(job.result or "", "")), soft_wrap=True)
 
@@ -183,7 +190,7 @@ _RESULT_PHRASES = {"succeeded": "succeeded", "failed": "failed", "canceled": "wa
 
 def _counts(job: Job) -> str:
     counters = job.counters
-    parts = [f"{job.running_attempts} running"]
+    parts = [f"[bold]{counters.finished_tasks}/{counters.total_tasks}[/bold]", f"{job.running_attempts} running"]
     parts += [f"[red]{counters.failed_tasks} failed[/red]"] if counters.failed_tasks else []
     parts += [f"[yellow]{counters.flaky_tasks} flaky[/yellow]"] if counters.flaky_tasks else []
     parts += [f"{counters.retrying_tasks} retrying"] if counters.retrying_tasks else []

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 
 from dist_test.cli.clock import Clock, RealClock
 from dist_test.cli.downloads import Downloader
@@ -17,9 +16,10 @@ from dist_test.cli.fetch import DEFAULT_DIRECTORY, Wanted, fetch_results
 from dist_test.cli.job_file import Submission, generate_job_id, make_job, read_job_file, to_document
 from dist_test.cli.master_client import WATCH_PATIENCE, MasterClient
 from dist_test.cli.messages import say
+from dist_test.cli.progress import standard_console
 from dist_test.cli.remembered_job import remember
 from dist_test.cli.watch import exit_status_of, interrupts_leave_the_job, watch_job
-from dist_test.errors import MasterUnavailable
+from dist_test.errors import DistTestError, MasterUnavailable
 from dist_test.model.job import MAX_TASKS, Job
 from dist_test.settings import ClientSettings, load_client_settings
 
@@ -61,12 +61,14 @@ def submit(job_json: str, output_dir: Path, *, logs: bool, artifacts: bool, no_w
 def submit_job(client: MasterClient, job: Job, job_path: Path) -> None:
     """Submit the job, remembering its id first: after a crash on our side, it may run all the same."""
     remember(job_path, job.job_id)
+    unknown = f"whether the master has taken job {job.job_id} is not known; `dist-test status` will tell later"
     try:
         accepted = client.submit(to_document(job))
     except MasterUnavailable as exc:
-        raise MasterUnavailable(
-            f"{exc}\nwhether it has taken job {job.job_id} is not known; `dist-test status` will tell later"
-        ) from exc
+        raise MasterUnavailable(f"{exc}\n{unknown}") from exc
+    except KeyboardInterrupt:
+        say(unknown)
+        raise
     say(f"Submitted job {accepted.job_id}")
     say(f"Watch your results at {accepted.url}")
 
@@ -74,14 +76,20 @@ def submit_job(client: MasterClient, job: Job, job_path: Path) -> None:
 def _wait(
     client: MasterClient, job_id: str, wanted: Wanted | None, directory: Path, settings: ClientSettings, clock: Clock
 ) -> ExitStatus:
-    console = Console()
+    console = standard_console()
     with interrupts_leave_the_job(job_id):
         job = watch_job(client, job_id, console, clock)
-    if wanted is not None:
-        downloader = Downloader(directory, clock=clock, timeout_seconds=settings.url_timeout_seconds)
-        if fetch_results(client, job_id, wanted, downloader, console).problems and job.result == "succeeded":
-            return ExitStatus.ERROR
-    return exit_status_of(job)
+    status = exit_status_of(job)
+    if wanted is None:
+        return status
+    downloader = Downloader(directory, clock=clock, timeout_seconds=settings.url_timeout_seconds)
+    try:
+        is_complete = not fetch_results(client, job_id, wanted, downloader, console).problems
+    except DistTestError as exc:
+        say(str(exc))
+        is_complete = False
+    # That the job failed is the bigger news.
+    return status if is_complete or status else ExitStatus.ERROR
 
 
 def user_name() -> str:

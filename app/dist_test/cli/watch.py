@@ -12,7 +12,7 @@ from dist_test.cli.exit_status import ExitStatus
 from dist_test.cli.failures import Failures
 from dist_test.cli.master_client import WATCH_PATIENCE, MasterClient
 from dist_test.cli.messages import say
-from dist_test.cli.progress import progress_on
+from dist_test.cli.progress import progress_on, standard_console
 from dist_test.cli.records import Job
 from dist_test.cli.remembered_job import job_or_last
 from dist_test.settings import load_client_settings
@@ -33,7 +33,7 @@ def watch(job_id: str | None) -> NoReturn:
     clock = RealClock()
     client = MasterClient.from_settings(settings, clock=clock, report=say, patience=WATCH_PATIENCE)
     with interrupts_leave_the_job(job_id):
-        job = watch_job(client, job_id, Console(), clock)
+        job = watch_job(client, job_id, standard_console(), clock)
     raise SystemExit(exit_status_of(job))
 
 
