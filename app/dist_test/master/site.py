@@ -1,0 +1,52 @@
+"""What the views of one application work with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flask import current_app
+
+from dist_test.master.forecast import Forecast
+from dist_test.master.overview import Overview
+from dist_test.master.probes import Probe
+from dist_test.master.service import Service
+
+_KEY = "dist_test"
+
+
+class LogStream(Protocol):
+    """The bytes of a stored log."""
+
+    def read(self, size: int | None = None) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class ResultStore(Protocol):
+    """Where logs and artifacts are."""
+
+    def open(self, key: str) -> LogStream: ...
+
+    def presign_get(self, key: str, *, seconds: int = ..., filename: str | None = None) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """`probes` by what they look at."""
+
+    service: Service
+    results: ResultStore
+    overview: Overview
+    forecast: Forecast
+    probes: Mapping[str, Probe]
+
+
+def site() -> Site:
+    """The site of the application that is answering."""
+    found: Site = current_app.extensions[_KEY]
+    return found
+
+
+def install(extensions: dict[str, object], made: Site) -> None:
+    """Make this the site of the application whose `extensions` these are."""
+    extensions[_KEY] = made
