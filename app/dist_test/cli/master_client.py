@@ -86,9 +86,7 @@ class MasterClient:
             self._session.auth = HTTPDigestAuth(*credentials)
 
     @classmethod
-    def from_settings(
-        cls, settings: ClientSettings, *, clock: Clock, report: Callable[[str], None], patience: timedelta = PATIENCE
-    ) -> "MasterClient":
+    def from_settings(cls, settings: ClientSettings, *, clock: Clock, report: Callable[[str], None]) -> "MasterClient":
         """The client of the master that is configured. Raises ConfigurationError when none is."""
         if settings.master is None:
             where = settings.path or "~/.dist_test.cnf"
@@ -102,7 +100,6 @@ class MasterClient:
             report=report,
             credentials=(settings.user, settings.password or "") if settings.user else None,
             timeout_seconds=settings.url_timeout_seconds,
-            patience=patience,
         )
 
     def submit(self, document: Mapping[str, Any]) -> Job:

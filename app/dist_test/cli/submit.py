@@ -14,7 +14,7 @@ from dist_test.cli.downloads import Downloader
 from dist_test.cli.exit_status import ExitStatus
 from dist_test.cli.fetch import DEFAULT_DIRECTORY, Wanted, fetch_results
 from dist_test.cli.job_file import Submission, generate_job_id, make_job, read_job_file, to_document
-from dist_test.cli.master_client import WATCH_PATIENCE, MasterClient
+from dist_test.cli.master_client import MasterClient
 from dist_test.cli.messages import say
 from dist_test.cli.progress import standard_console
 from dist_test.cli.remembered_job import remember
@@ -53,7 +53,6 @@ def submit(job_json: str, output_dir: Path, *, logs: bool, artifacts: bool, no_w
     submit_job(client, job, settings.job_path)
     if no_wait:
         raise SystemExit(ExitStatus.SUCCESS)
-    client.patience = WATCH_PATIENCE
     wanted = Wanted(logs=logs, artifacts=artifacts) if logs or artifacts else None
     raise SystemExit(_wait(client, job.job_id, wanted, output_dir, settings, clock))
 

@@ -31,14 +31,15 @@ def watch(job_id: str | None) -> NoReturn:
     settings = load_client_settings()
     job_id = job_or_last(job_id, settings.job_path)
     clock = RealClock()
-    client = MasterClient.from_settings(settings, clock=clock, report=say, patience=WATCH_PATIENCE)
+    client = MasterClient.from_settings(settings, clock=clock, report=say)
     with interrupts_leave_the_job(job_id):
         job = watch_job(client, job_id, standard_console(), clock)
     raise SystemExit(exit_status_of(job))
 
 
 def watch_job(client: MasterClient, job_id: str, console: Console, clock: Clock) -> Job:
-    """Show the job's progress until it is finished; give it back then."""
+    """Show the job's progress until it is finished; give it back then. Bears ten minutes without the master."""
+    client.patience = WATCH_PATIENCE
     started = clock.now()
     with progress_on(console, clock, Failures(client, job_id)) as progress:
         while True:

@@ -103,6 +103,19 @@ def test_a_terminal_lists_failed_tasks_as_they_fail_with_their_log(show: Show, m
     assert "test 1" not in shown
 
 
+def test_each_failed_task_is_listed_once(master: FakeMaster, client: MasterClient) -> None:
+    master.attempts["j"] = [attempt_document(2, outcome="failed")]
+    one = job_document("j", total_tasks=9, finished_tasks=1, failed_tasks=1)
+    two = job_document("j", total_tasks=9, finished_tasks=2, failed_tasks=2)
+    master.add_job("j", one)
+    failures = Failures(client, "j")
+
+    assert [attempt.description for attempt in failures.new(Job.from_json(one))] == ["test 2"]
+    master.attempts["j"].insert(0, attempt_document(1, outcome="failed"))
+    assert [attempt.description for attempt in failures.new(Job.from_json(two))] == ["test 1"]
+    assert failures.new(Job.from_json(two)) == []
+
+
 def test_many_failures_end_in_a_count(show: Show, master: FakeMaster) -> None:
     master.attempts["j"] = [attempt_document(index, outcome="failed") for index in range(25)]
 
