@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from dist_test.errors import CacheFull, InvalidIsolated
-from dist_test.isolate.cache_files import Blob, CacheFiles, CacheLimits, Pin
+from dist_test.isolate.cache_files import Blob, CacheFiles, Pin
+from dist_test.isolate.cache_limits import CacheLimits
 from dist_test.isolate.digest import digest_bytes, is_digest
 from dist_test.isolate.format import Isolated, Tree, merge, parse_isolated
 
@@ -157,7 +158,6 @@ class BlobCache:
         if missing:
             self._files.make_room(missing, pin)
             _in_parallel(lambda blob: self._fetch(blob.digest, blob.size_bytes, pin), missing)
-            self._files.release(pin)
 
     def _fetch(self, digest: str, size_bytes: int | None, pin: Pin) -> None:
         with self._files.incoming(digest, size_bytes) as partial, _full_disk_is_full_cache(partial):
@@ -166,7 +166,7 @@ class BlobCache:
             size = self._client.fetch(digest, partial, size_bytes=size_bytes)
             if size_bytes is None:
                 self._files.make_room([Blob(digest, size, "")], pin)
-            self._files.keep(digest, partial, size, pin)
+            self._files.keep(digest, partial, size)
 
 
 class _Remembered(Generic[_T]):

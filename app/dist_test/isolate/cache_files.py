@@ -11,30 +11,20 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 from dist_test.errors import CacheFull
+from dist_test.isolate.cache_limits import CacheLimits, Entry, Room, choose_victims, fits, total_of
 
 logger = logging.getLogger(__name__)
 
 _USAGE = struct.Struct("<qq")
-_PIN_HEAD = struct.Struct("<qqq")  # reserved bytes, reserved blobs, length of the digests that follow
+_LENGTH = struct.Struct("<q")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _UNWRITTEN_NS = 120 * 10**9  # Linux writes dirty pages back within about 35 s; blobs are not synced one by one
 _SAME_USE_NS = 10**9  # marking a blob as used costs more than all else about it; once a second is exact enough
-_SLACK = 20  # a trim frees a twentieth more than it must, so that a full cache is not scanned for every blob
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheLimits:
-    """What the cache may take: bytes and number of its blobs, and the bytes it must leave free on its disk."""
-
-    max_bytes: int
-    min_free_bytes: int
-    max_items: int
 
 
 class Blob(NamedTuple):
@@ -45,64 +35,44 @@ class Blob(NamedTuple):
     name: str
 
 
-class Entry(NamedTuple):
-    """A blob that is there. Sorts by the time of its last use."""
-
-    used_ns: int
-    arrived_ns: int
-    digest: str
-    size_bytes: int
-
-
-class Room(NamedTuple):
-    """Bytes and number of blobs."""
-
-    size_bytes: int
-    items: int
-
-    def plus(self, other: "Room") -> "Room":
-        return Room(self.size_bytes + other.size_bytes, self.items + other.items)
-
-
 class Pin:
-    """What an open checkout holds in the cache: its digests, and the room reserved for those that are to come.
+    """What an open checkout holds in the cache, and what it expects to come.
 
-    The file is locked by its owner; an unlocked one belongs to nobody any more. It is used again by the next checkout,
-    since making and removing files costs more than all the rest of a checkout.
+    The file has digests separated by spaces, those expected as DIGEST:SIZE, after their length in bytes. It is locked
+    by its owner; an unlocked one belongs to nobody any more. It is used again by the next checkout, since making and
+    removing files costs more than all the rest of a checkout.
     """
 
     def __init__(self, files: "CacheFiles", path: str) -> None:
         self._files = files
         self._path = path
-        self._reserved = Room(0, 0)
-        self._length = 0
+        self._text = ""
         with files.locked(fcntl.LOCK_SH):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def hold(self, digests: str) -> None:
         """Hold these digests, separated by spaces, in place of the ones before."""
-        content = digests.encode()
         with self._files.locked(fcntl.LOCK_SH):
-            self._length = len(content)
-            os.pwrite(self._descriptor, _PIN_HEAD.pack(*self._reserved, self._length) + content, 0)
+            self._write(digests)
 
-    def reserve(self, room: Room) -> None:
-        """Change what is reserved by so much. Only under the exclusive lock."""
-        # Never below nothing: somebody else may have fetched what we reserved room for.
-        self._reserved = Room(*(max(0, number) for number in self._reserved.plus(room)))
-        os.pwrite(self._descriptor, _PIN_HEAD.pack(*self._reserved, self._length), 0)
+    def expect(self, blobs: Iterable[Blob]) -> None:
+        """Hold these blobs too, and count them until they are there. Only under the exclusive lock."""
+        self._write(" ".join([self._text, *(f"{blob.digest}:{blob.size_bytes}" for blob in blobs)]))
 
     def clear(self) -> None:
-        """Hold and reserve nothing."""
-        self._reserved = Room(0, 0)
-        self._length = 0
-        os.pwrite(self._descriptor, _PIN_HEAD.pack(0, 0, 0), 0)
+        """Hold and expect nothing."""
+        self._write("")
 
     def remove(self) -> None:
         """Remove the file."""
         os.unlink(self._path)
         os.close(self._descriptor)
+
+    def _write(self, text: str) -> None:
+        content = text.encode()
+        os.pwrite(self._descriptor, _LENGTH.pack(len(content)) + content, 0)
+        self._text = text
 
 
 class CacheFiles:
@@ -167,19 +137,13 @@ class CacheFiles:
         return missing
 
     def make_room(self, blobs: Sequence[Blob], pin: Pin) -> None:
-        """Reserve room for blobs that are about to be fetched, dropping those used longest ago. Raises CacheFull."""
-        need = Room(sum(blob.size_bytes for blob in blobs), len(blobs))
+        """Make sure that these blobs fit in as well, dropping those used longest ago. Raises CacheFull."""
         with self.locked(fcntl.LOCK_EX):
-            pinned, reserved = self._read_pins()
-            taken = self._read_usage().plus(reserved)
-            if not fits(taken.plus(need), self._free_bytes() - reserved.size_bytes - need.size_bytes, self._limits):
-                self._trim(need, pinned, reserved)
-            pin.reserve(need)
-
-    def release(self, pin: Pin) -> None:
-        """Give back what is reserved but was not needed."""
-        with self.locked(fcntl.LOCK_EX):
-            pin.reserve(Room(-(2**62), -(2**62)))
+            pin.expect(blobs)
+            pinned, expected = self._read_pins()
+            coming = self._coming(expected)
+            if not fits(self._read_usage().plus(coming), self._free_bytes() - coming.size_bytes, self._limits):
+                self._trim(blobs, pinned, coming)
 
     @contextmanager
     def incoming(self, digest: str, size_bytes: int | None) -> Iterator[Path | None]:
@@ -197,13 +161,12 @@ class CacheFiles:
                 os.unlink(path)
             os.close(descriptor)
 
-    def keep(self, digest: str, partial: Path, size_bytes: int, pin: Pin) -> None:
-        """Make a fetched blob part of the cache, in room that was reserved."""
+    def keep(self, digest: str, partial: Path, size_bytes: int) -> None:
+        """Make a fetched blob, for which there is room, part of the cache."""
         os.chmod(partial, 0o444)
         with self.locked(fcntl.LOCK_EX):
             os.rename(partial, self.path(digest))
             self._write_usage(self._read_usage().plus(Room(size_bytes, 1)))
-            pin.reserve(Room(-size_bytes, -1))
 
     @contextmanager
     def locked(self, kind: int) -> Iterator[None]:
@@ -227,27 +190,30 @@ class CacheFiles:
         except FileNotFoundError:
             return False
 
-    def _trim(self, need: Room, pinned: set[str], reserved: Room) -> None:
+    def _coming(self, expected: dict[str, int]) -> Room:
+        """The room for what open checkouts expect: a blob that several of them wait for comes once."""
+        absent = [size for digest, size in expected.items() if not self._has(digest, None)]
+        return Room(sum(absent), len(absent))
+
+    def _trim(self, blobs: Sequence[Blob], pinned: set[str], coming: Room) -> None:
         entries = self._scan()
-        taken = _total(entries).plus(reserved)
-        free_bytes = self._free_bytes() - reserved.size_bytes
-        victims = choose_victims(entries, pinned, taken, need, free_bytes, self._limits)
+        taken = total_of(entries).plus(coming)
+        victims = choose_victims(entries, pinned, taken, self._free_bytes() - coming.size_bytes, self._limits)
         if victims is None:
-            raise CacheFull(self._why_full(need, entries, pinned, reserved))
+            raise CacheFull(self._why_full(blobs, entries, pinned, coming))
         for entry in victims:
             os.unlink(self.path(entry.digest))
-        left = Room(-sum(entry.size_bytes for entry in victims), -len(victims)).plus(_total(entries))
-        self._write_usage(left)
+        self._write_usage(total_of(entries).plus(total_of(victims).negative()))
         logger.info("dropped %d blobs from the cache", len(victims), extra={"action": "cache_trimmed"})
 
-    def _why_full(self, need: Room, entries: Sequence[Entry], pinned: set[str], reserved: Room) -> str:
-        in_use = _total([entry for entry in entries if entry.digest in pinned]).plus(reserved)
+    def _why_full(self, blobs: Sequence[Blob], entries: Sequence[Entry], pinned: set[str], coming: Room) -> str:
+        in_use = total_of([entry for entry in entries if entry.digest in pinned]).plus(coming)
         limits = self._limits
         return (
-            f"{need.items} blobs of {need.size_bytes} bytes do not fit into the cache {self._root}: it may hold"
-            f" {limits.max_items} blobs of {limits.max_bytes} bytes, of which {in_use.items} blobs of"
-            f" {in_use.size_bytes} bytes are in use; its disk has {self._free_bytes()} bytes free, of which"
-            f" {limits.min_free_bytes} must stay free. Raise isolate.cache_max_bytes or isolate.cache_max_items,"
+            f"{len(blobs)} blobs of {sum(blob.size_bytes for blob in blobs)} bytes do not fit into the cache"
+            f" {self._root}: with them, {in_use.items} blobs of {in_use.size_bytes} bytes are in use; it may hold"
+            f" {limits.max_items} blobs of {limits.max_bytes} bytes; its disk has {self._free_bytes()} bytes free, of"
+            f" which {limits.min_free_bytes} must stay free. Raise isolate.cache_max_bytes or isolate.cache_max_items,"
             " or free space on the disk"
         )
 
@@ -269,7 +235,7 @@ class CacheFiles:
             for entry in listing:
                 _unlink_unless_locked(entry.path)
         entries = self._drop_unwritten(self._scan())
-        self._write_usage(_total(entries))
+        self._write_usage(total_of(entries))
 
     def _drop_unwritten(self, entries: list[Entry]) -> list[Entry]:
         # The machine may have lost power: what arrived last before that may have the right size and no content.
@@ -293,24 +259,24 @@ class CacheFiles:
                     entries.append(Entry(found.st_atime_ns, found.st_mtime_ns, item.name, found.st_size))
         return entries
 
-    def _read_pins(self) -> tuple[set[str], Room]:
-        """What open checkouts hold and have reserved; pins of dead processes are removed."""
+    def _read_pins(self) -> tuple[set[str], dict[str, int]]:
+        """What open checkouts hold, and what they expect and its sizes; pins of dead processes are removed."""
         pinned: set[str] = set()
-        reserved = Room(0, 0)
+        expected: dict[str, int] = {}
         with os.scandir(f"{self._root}/pins") as listing:
             for entry in listing:
                 if _unlink_unless_locked(entry.path):
                     continue
-                content = _read(entry.path)
-                if len(content) >= _PIN_HEAD.size:
-                    size_bytes, items, length = _PIN_HEAD.unpack_from(content)
-                    reserved = reserved.plus(Room(size_bytes, items))
-                    pinned.update(content[_PIN_HEAD.size :][:length].decode().split())
-        return pinned, reserved
+                for token in _pin_text(_read(entry.path)).split():
+                    digest, _, size = token.partition(":")
+                    pinned.add(digest)
+                    if size:
+                        expected[digest] = max(int(size), expected.get(digest, 0))
+        return pinned, expected
 
     def _read_usage(self) -> Room:
         content = _read(f"{self._root}/usage")
-        return Room(*_USAGE.unpack(content)) if len(content) == _USAGE.size else _total(self._scan())
+        return Room(*_USAGE.unpack(content)) if len(content) == _USAGE.size else total_of(self._scan())
 
     def _write_usage(self, usage: Room) -> None:
         descriptor = os.open(f"{self._root}/usage", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -320,43 +286,11 @@ class CacheFiles:
             os.close(descriptor)
 
 
-def fits(taken: Room, free_bytes: int, limits: CacheLimits) -> bool:
-    """Whether a cache that takes so much, on a disk with so much left, keeps to its limits."""
-    return (
-        taken.size_bytes <= limits.max_bytes and taken.items <= limits.max_items and free_bytes >= limits.min_free_bytes
-    )
-
-
-def choose_victims(
-    entries: Sequence[Entry], pinned: set[str], taken: Room, need: Room, free_bytes: int, limits: CacheLimits
-) -> list[Entry] | None:
-    """The blobs to drop so that `need` fits, those used longest ago first; None when not even all of them suffice.
-
-    taken: all that is there or reserved. free_bytes: what is free on the disk and not reserved.
-    """
-    victims: list[Entry] = []
-    taken = taken.plus(need)
-    free_bytes -= need.size_bytes
-    if fits(taken, free_bytes, limits):
-        return []
-    # Some more than needed, if there is: the next blob should not need a scan of its own.
-    roomy = CacheLimits(
-        max_bytes=limits.max_bytes - limits.max_bytes // _SLACK,
-        max_items=limits.max_items - limits.max_items // _SLACK,
-        min_free_bytes=limits.min_free_bytes,
-    )
-    for entry in sorted(entries):
-        if fits(taken, free_bytes, roomy):
-            break
-        if entry.digest not in pinned:
-            victims.append(entry)
-            taken = taken.plus(Room(-entry.size_bytes, -1))
-            free_bytes += entry.size_bytes
-    return victims if fits(taken, free_bytes, limits) else None
-
-
-def _total(entries: Sequence[Entry]) -> Room:
-    return Room(sum(entry.size_bytes for entry in entries), len(entries))
+def _pin_text(content: bytes) -> str:
+    if len(content) < _LENGTH.size:
+        return ""
+    (length,) = _LENGTH.unpack_from(content)
+    return content[_LENGTH.size :][:length].decode()
 
 
 def _make_directory(path: str, mode: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from dist_test.errors import BlobNotFound, CacheFull, DigestMismatch, InvalidIsolated
 from dist_test.isolate.cache import BlobCache, CacheLimits
-from dist_test.isolate.cache_files import Entry, Room, choose_victims
+from dist_test.isolate.cache_limits import Entry, Room, choose_victims
 from dist_test.isolate.digest import digest_bytes
 from dist_test.isolate.format import Isolated, TreeFile, emit_isolated
 
@@ -270,7 +270,7 @@ def test_a_tree_that_does_not_fit_is_refused_with_the_figures_and_nothing_is_dro
     cache = open_cache(limits(size_bytes=2_000))
     small = source.add_tree(b"small")
     fetch_all(cache, small)
-    with pytest.raises(CacheFull, match=r"2 blobs of 4000 bytes do not fit .* blobs of 2000 bytes"):
+    with pytest.raises(CacheFull, match=r"2 blobs of 4000 bytes do not fit .* may hold \d+ blobs of 2000 bytes"):
         fetch_all(cache, source.add_tree(b"a" * 1999, b"b" * 2001))
     assert small in blob_files(root)
     assert fetch_all(cache, source.add_tree(b"c" * 100))
@@ -284,6 +284,19 @@ def test_room_that_was_reserved_in_vain_is_given_back(open_cache: Callable[..., 
         with pytest.raises(BlobNotFound), cache.checkout(broken):
             pass
     assert fetch_all(cache, source.add_tree(b"b" * 1500))
+
+
+def test_a_tree_that_several_checkouts_wait_for_needs_its_room_once(
+    open_cache: Callable[..., BlobCache], source: FakeSource
+) -> None:
+    root_hash = source.add_tree(*(b"%d" % number * 1000 for number in range(5)))
+    caches = [open_cache(limits(items=7)) for _ in range(2)]
+    source.gate = threading.Event()
+    with ThreadPoolExecutor(6) as pool:
+        futures = [pool.submit(fetch_all, caches[number % 2], root_hash) for number in range(6)]
+        wait_until(lambda: source.fetches[root_hash] == 1)
+        source.gate.set()
+        assert all(len(future.result(DEADLINE_SECONDS)) == 5 for future in futures)
 
 
 def test_a_disk_without_the_free_space_is_a_full_cache(
@@ -424,7 +437,7 @@ ENTRIES = [Entry(used_ns=n, arrived_ns=0, digest=f"{n}", size_bytes=10) for n in
 
 
 @pytest.mark.parametrize(
-    ("need", "pinned", "limit", "free", "victims"),
+    ("coming", "pinned", "limit", "free", "victims"),
     [
         pytest.param(Room(10, 1), "", limits(size_bytes=40), 1000, [], id="it fits"),
         pytest.param(Room(10, 1), "", limits(size_bytes=30), 1000, ["1", "2"], id="a slack is made as well"),
@@ -437,7 +450,8 @@ ENTRIES = [Entry(used_ns=n, arrived_ns=0, digest=f"{n}", size_bytes=10) for n in
     ],
 )
 def test_the_choice_of_what_to_drop(
-    need: Room, pinned: str, limit: CacheLimits, free: int, victims: list[str] | None
+    coming: Room, pinned: str, limit: CacheLimits, free: int, victims: list[str] | None
 ) -> None:
-    chosen = choose_victims(ENTRIES, set(pinned), Room(30, 3), need, free, limit)
+    taken = Room(30, 3).plus(coming)
+    chosen = choose_victims(ENTRIES, set(pinned), taken, free - coming.size_bytes, limit)
     assert (None if chosen is None else [entry.digest for entry in chosen]) == victims
