@@ -46,14 +46,17 @@ def run_demo(*, slaves: int, slots: int, state_dir: Path | None, suite_dir: Path
     is_temporary = state_dir is None
     state_dir = state_dir or Path(tempfile.mkdtemp(prefix="dist_test-demo-", dir=_TEMPORARY))
     click.echo(f"bringing a cluster up in {state_dir}")
-    with _cluster(state_dir, slaves=slaves, slots=slots, keep=keep) as status:
-        click.echo(f"up: {status.master_url}")
-        agrees = _run_suite(suite, state_dir, status)
-        click.echo(f"web: {status.master_url}{'' if keep else ' (until now; KEEP=1 leaves it up)'}")
-    if is_temporary and agrees and not keep:
-        shutil.rmtree(state_dir)
-    else:
-        click.echo(f"logs and results are in {state_dir}")
+    agrees = False
+    try:
+        with _cluster(state_dir, slaves=slaves, slots=slots, keep=keep) as status:
+            click.echo(f"up: {status.master_url}")
+            agrees = _run_suite(suite, state_dir, status)
+            click.echo(f"web: {status.master_url}{'' if keep else ' (until now; KEEP=1 leaves it up)'}")
+    finally:
+        if is_temporary and agrees and not keep:
+            shutil.rmtree(state_dir)
+        else:
+            click.echo(f"logs and results are in {state_dir}")
     return agrees
 
 
