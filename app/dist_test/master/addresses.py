@@ -3,12 +3,10 @@
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication
 
 from dist_test.settings.values import Network
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -50,11 +48,11 @@ class FrontDoor:
     redirect would lose the form. Behind a trusted proxy, address, scheme and host become the client's.
     """
 
-    def __init__(self, application: "WSGIApplication", trusted: Sequence[Network]) -> None:
+    def __init__(self, application: WSGIApplication, trusted: Sequence[Network]) -> None:
         self._application = application
         self._trusted = trusted
 
-    def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         environ["PATH_INFO"] = with_single_slashes(environ.get("PATH_INFO", ""))
         if is_within(parse_address(environ.get("REMOTE_ADDR", "")), self._trusted):
             self._see_through_proxy(environ)

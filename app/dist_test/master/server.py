@@ -3,12 +3,15 @@
 import logging
 import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn has no annotations
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no annotations
 
 from dist_test.settings import MasterSettings
+
+if TYPE_CHECKING:
+    from dist_test.master.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
 
     def __init__(self, settings: MasterSettings) -> None:
         self._settings = settings
+        self.worker: Worker | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -53,7 +57,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotati
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        # In the worker, after the fork: connections, threads and prometheus_client's files must not be inherited.
+        # After the fork: connections, threads and prometheus_client's files must not be inherited.
         from dist_test.master.worker import Worker
 
         self.worker = Worker(self._settings)
@@ -79,11 +83,14 @@ def _limit_silence(server: Any) -> None:
     for listener in server.LISTENERS:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        # A connection without a request would take a thread for five seconds: leave it to the kernel.
+        listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, SILENCE_SECONDS)
     logger.info("Serving on %s", ", ".join(map(str, server.LISTENERS)), extra={"action": "master_started"})
 
 
 def _stop_worker(server: Any, _worker: Any) -> None:
-    server.app.worker.close()
+    if server.app.worker is not None:
+        server.app.worker.close()
 
 
 def _forget_worker(_server: Any, worker: Any) -> None:
