@@ -67,9 +67,7 @@ def database(migrated_database: Database) -> Database:
 def beanstalk_settings(beanstalkd: Beanstalkd) -> BeanstalkSettings:
     """A tube of the test's own, with a time to run of two seconds."""
     tube = f"test-{uuid.uuid4().hex}"
-    return BeanstalkSettings(
-        host=beanstalkd.host, port=beanstalkd.port, tube=tube, time_to_run=timedelta(seconds=2)
-    )
+    return BeanstalkSettings(host=beanstalkd.host, port=beanstalkd.port, tube=tube, time_to_run=timedelta(seconds=2))
 
 
 @pytest.fixture
