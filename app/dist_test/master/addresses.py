@@ -1,16 +1,11 @@
-"""Who is asking: addresses as allowed ranges see them, behind proxies or not."""
+"""Who is asking: addresses as allowed ranges see them, behind proxies or not. PURE."""
 
 import ipaddress
-import re
 from collections.abc import Iterable, Sequence
-from typing import Any
-from wsgiref.types import StartResponse, WSGIApplication
 
 from dist_test.settings.values import Network
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_SLASHES = re.compile(r"/{2,}")
 
 
 def parse_address(text: str) -> Address | None:
@@ -39,35 +34,3 @@ def client_address(peer: str, forwarded: Iterable[str], trusted: Sequence[Networ
         if not is_within(address, trusted):
             return address
     return address
-
-
-class FrontDoor:
-    """WSGI middleware that puts right what an application would otherwise have to see to at every turn.
-
-    A path with double slashes is taken as one with single ones: the original's slaves ask for `//retry_task`, and a
-    redirect would lose the form. Behind a trusted proxy, address, scheme and host become the client's.
-    """
-
-    def __init__(self, application: WSGIApplication, trusted: Sequence[Network]) -> None:
-        self._application = application
-        self._trusted = trusted
-
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        environ["PATH_INFO"] = with_single_slashes(environ.get("PATH_INFO", ""))
-        if is_within(parse_address(environ.get("REMOTE_ADDR", "")), self._trusted):
-            self._see_through_proxy(environ)
-        return self._application(environ, start_response)
-
-    def _see_through_proxy(self, environ: dict[str, Any]) -> None:
-        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
-        items = forwarded.split(",") if forwarded else []
-        environ["REMOTE_ADDR"] = str(client_address(environ["REMOTE_ADDR"], items, self._trusted) or "")
-        if environ.get("HTTP_X_FORWARDED_PROTO") in ("http", "https"):
-            environ["wsgi.url_scheme"] = environ["HTTP_X_FORWARDED_PROTO"]
-        if host := environ.get("HTTP_X_FORWARDED_HOST"):
-            environ["HTTP_HOST"] = host
-
-
-def with_single_slashes(path: str) -> str:
-    """The path with each run of slashes as one."""
-    return _SLASHES.sub("/", path)

@@ -3,9 +3,9 @@
 from flask import Flask, Response, request
 
 from dist_test.master import failures, metrics
-from dist_test.master.addresses import FrontDoor
 from dist_test.master.api import api
 from dist_test.master.auth import NONCE_MEMORY, Guard
+from dist_test.master.door import FrontDoor
 from dist_test.master.forecast import Forecast
 from dist_test.master.operations import operations
 from dist_test.master.original import original
@@ -47,7 +47,8 @@ def create_app(
     failures.register(app)
     Guard(settings, Nonces(database, kept_for=NONCE_MEMORY)).init_app(app)
     app.after_request(_add_headers)
-    app.wsgi_app = FrontDoor(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]  # as Flask documents
+    door = FrontDoor(app.wsgi_app, trusted=settings.trusted_proxies, max_body_bytes=settings.max_body_bytes)
+    app.wsgi_app = door  # type: ignore[method-assign]  # as Flask documents it
     return app
 
 

@@ -23,8 +23,9 @@ from itsdangerous import BadSignature, TimestampSigner
 from werkzeug.datastructures import Authorization, WWWAuthenticate
 from werkzeug.exceptions import Forbidden, MethodNotAllowed, Unauthorized
 
-from dist_test.master.addresses import is_within, parse_address, with_single_slashes
+from dist_test.master.addresses import is_within, parse_address
 from dist_test.master.browsers import is_cross_site, is_from_browser
+from dist_test.master.door import with_single_slashes
 from dist_test.settings import MasterSettings
 from dist_test.settings.values import Network
 from dist_test.storage.nonces import Nonces

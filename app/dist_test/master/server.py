@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRACEFUL_SECONDS = 8  # and a little for the end itself: ten in all
-SILENCE_SECONDS = 30  # of a client in the middle of a request, before its thread is needed for others
+SILENCE_SECONDS = 10  # of a client in the middle of a request, before its thread is needed for others
 KEEPALIVE_SECONDS = 30  # several polls of a watcher
 CONNECTIONS = 5000  # for each worker; an idle one costs a file descriptor
 MAX_REQUEST_LINE = 4094

@@ -244,4 +244,4 @@ def test_a_job_of_which_nothing_has_run_has_an_empty_trace(client: FlaskClient) 
 def test_the_style_sheet_is_served(client: FlaskClient) -> None:
     with client.get("/static/style.css") as answer:
         assert answer.status_code == 200
-        assert "prefers-color-scheme" in answer.text
+        assert b"prefers-color-scheme" in answer.data

@@ -1,13 +1,10 @@
 """Whose request it is: behind proxies, in both families of addresses, whatever the client claims."""
 
 import ipaddress
-from collections.abc import Iterable
-from typing import Any
-from wsgiref.types import StartResponse
 
 import pytest
 
-from dist_test.master.addresses import FrontDoor, client_address, is_within, parse_address, with_single_slashes
+from dist_test.master.addresses import client_address, is_within, parse_address
 from dist_test.settings.values import networks
 
 PROXIES = networks("10.0.0.0/8, fd00::/8")
@@ -53,57 +50,3 @@ def test_the_rightmost_address_that_is_no_proxy_of_ours_counts(
     peer: str, forwarded: list[str], expected: str | None
 ) -> None:
     assert client_address(peer, forwarded, PROXIES) == (expected and ipaddress.ip_address(expected))
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [("//retry_task", "/retry_task"), ("/a///b//", "/a/b/"), ("/plain", "/plain"), ("", "")],
-)
-def test_runs_of_slashes_become_one(path: str, expected: str) -> None:
-    assert with_single_slashes(path) == expected
-
-
-def seen_by_application(**environ: str) -> dict[str, Any]:
-    """What the application behind the door is handed."""
-    seen: dict[str, Any] = {}
-
-    def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        seen.update(environ)
-        return []
-
-    def start(*_: object) -> Any:
-        raise AssertionError("nobody answers here")
-
-    given = {"PATH_INFO": "/", "wsgi.url_scheme": "http", "HTTP_HOST": "inside:8081", **environ}
-    FrontDoor(application, PROXIES)(given, start)
-    return seen
-
-
-def test_a_trusted_proxy_tells_the_scheme_and_the_host_that_the_client_used() -> None:
-    seen = seen_by_application(
-        REMOTE_ADDR="10.0.0.1",
-        HTTP_X_FORWARDED_FOR="192.0.2.7",
-        HTTP_X_FORWARDED_PROTO="https",
-        HTTP_X_FORWARDED_HOST="master.example.com",
-    )
-
-    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"], seen["HTTP_HOST"]) == (
-        "192.0.2.7",
-        "https",
-        "master.example.com",
-    )
-
-
-def test_a_stranger_tells_nothing() -> None:
-    seen = seen_by_application(
-        REMOTE_ADDR="192.0.2.7",
-        HTTP_X_FORWARDED_FOR="127.0.0.1",
-        HTTP_X_FORWARDED_PROTO="https",
-        HTTP_X_FORWARDED_HOST="elsewhere.example.com",
-    )
-
-    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"], seen["HTTP_HOST"]) == ("192.0.2.7", "http", "inside:8081")
-
-
-def test_double_slashes_do_not_reach_the_application() -> None:
-    assert seen_by_application(PATH_INFO="//retry_task", REMOTE_ADDR="192.0.2.7")["PATH_INFO"] == "/retry_task"
