@@ -47,7 +47,7 @@ class JobPage:
     next: str | None
 
 
-class _Trouble(Exception):  # noqa: N818 - a reason to try again, seen by nobody outside
+class _Trouble(Exception):
     """The request failed in a way that may pass."""
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:

@@ -34,11 +34,13 @@ def _run(settings: SlaveSettings) -> None:
     from dist_test.slave.worker import Worker
 
     set_up_logging("slave", settings.log_dir)
-    if settings.metrics_bind is not None:
-        _serve_metrics(settings.metrics_bind)
     worker = Worker(settings)
     _on_signals(worker.leave)
-    worker.run()
+    worker.start()
+    # Last: who waits for the metrics to answer waits for a slave that takes tasks.
+    if settings.metrics_bind is not None:
+        _serve_metrics(settings.metrics_bind)
+    worker.wait()
     logging.shutdown()
 
 

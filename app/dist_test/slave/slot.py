@@ -97,7 +97,11 @@ class Slot:
             self._pause()
             return
         reservation = self._reserve()
-        if reservation is not None:
+        if reservation is None:
+            return
+        if self._shop.standing.is_draining:  # since we began to wait for an entry
+            self._give_back(reservation, delay_seconds=0)
+        else:
             self._take(reservation)
 
     def _reserve(self) -> Reservation | None:

@@ -46,7 +46,7 @@ class _Servers:
 
 
 class Worker:
-    """A slave process's work. run() returns some time after leave(), called by another thread."""
+    """A slave process's work: start(), then wait(), which returns some time after another thread's leave()."""
 
     def __init__(self, settings: SlaveSettings) -> None:
         """Open what the slave needs. Raises ConfigurationError, SchemaMismatch, DatabaseUnavailable, OSError."""
@@ -82,14 +82,17 @@ class Worker:
             self._hurry.set()
         self._standing.leaving.set()
 
-    def run(self) -> None:
-        """Work until leave(), then finish or hand back what runs, record it, and close everything."""
+    def start(self) -> None:
+        """Register and begin to take tasks. Raises RunError."""
         self._register()
         self._shop.writer.start()
         self._heartbeat.start()
         for slot in self._slots:
             slot.start()
         logger.info("Slave %s takes tasks on %d slots", self._settings.slave_id, len(self._slots))
+
+    def wait(self) -> None:
+        """Work until leave(), then finish or hand back what runs, record it, and close everything."""
         while not self._standing.leaving.wait(3600):
             pass
         self._drain()
