@@ -340,6 +340,7 @@ def _is_in(state: str | None, attempt: Document, everything: list[Document]) -> 
     if state == "failed":
         return outcome not in (None, "succeeded")
     if state == "flaky":
+        # All of a flaky task's attempts, the one that succeeded included.
         ends = {item["outcome"] for item in everything if item["task_id"] == attempt["task_id"]}
-        return outcome not in (None, "succeeded") and "succeeded" in ends
+        return "succeeded" in ends and len(ends) > 1
     return state is None or state in (attempt["state"], outcome)

@@ -21,7 +21,7 @@ from dist_test.settings import load_client_settings
 @click.command()
 @click.argument("job_id", metavar="[JOB]", required=False)
 @click.option("--all", "show_all", is_flag=True, help="The latest jobs of everybody instead of one.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="With --all: how many.")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, help="With --all: how many.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: JSON with the keys of the master's API.")
 def status(job_id: str | None, *, show_all: bool, limit: int, as_json: bool) -> None:
     """Show a job as it stands; without JOB, the last one submitted. Exits 0 however the job fares."""
