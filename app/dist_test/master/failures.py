@@ -89,7 +89,7 @@ def _refusal(status: int, code: str) -> Callable[[Exception], Response]:
 
 def _outage(message: str) -> Callable[[Exception], Response]:
     def tell(exc: Exception) -> Response:
-        logger.warning("Cannot answer %s: %s", request.path, exc, extra={"action": "outage"})
+        logger.warning("Cannot answer %r: %s", request.path, exc, extra={"action": "outage"})
         return answer(Failure(status=503, code="unavailable", message=message))
 
     return tell

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from dist_test.master import original
@@ -14,6 +15,7 @@ from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import result_key
 from dist_test.model.task import QueueEntry
 from dist_test.storage.claims import Claim
+from dist_test.storage.database import Database
 from dist_test.storage.queue import Queue
 from dist_test.storage.results import Bucket
 
@@ -116,6 +118,18 @@ def test_canceling_what_has_ended_or_never_was_is_a_success(client: FlaskClient)
 
     for job_id in ("job", "job", "other"):
         assert by_get(client, "/cancel_job", {"job_id": job_id}).json == SUCCESS
+
+
+def test_canceling_what_is_still_being_submitted_is_to_be_repeated(client: FlaskClient, database: Database) -> None:
+    by_form(client, "/submit_job", job_form("a"))
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET state = 'submitting'"))
+
+    answer = by_get(client, "/cancel_job", {"job_id": "job"})
+
+    # The original's clients repeat only what was answered with 5xx.
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
 
 
 @both_ways
