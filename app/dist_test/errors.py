@@ -37,6 +37,10 @@ class DatabaseUnavailable(DistTestError):
     """MySQL did not answer, or kept failing, for as long as we were willing to try."""
 
 
+class DatabaseRefused(DistTestError):
+    """MySQL understood a statement and refused it: trying it again would change nothing."""
+
+
 class SchemaMismatch(DistTestError):
     """The database's schema is not the one that this version of dist_test was written for."""
 

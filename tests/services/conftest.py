@@ -56,10 +56,7 @@ def migrated_database(mariadb: MariaDb) -> Iterator[Database]:
 @pytest.fixture
 def database(migrated_database: Database) -> Database:
     """A database with the schema and no rows."""
-    with migrated_database.engine.begin() as connection:
-        for table in schema.metadata.tables.values():
-            connection.execute(table.delete())
-        connection.execute(schema.busy_period.insert().values(id=1, period=1))
+    empty_tables(migrated_database)
     return migrated_database
 
 
@@ -76,6 +73,14 @@ def queue(beanstalk_settings: BeanstalkSettings) -> Iterator[Queue]:
     queue = Queue(beanstalk_settings)
     yield queue
     queue.close()
+
+
+def empty_tables(database: Database) -> None:
+    """Remove every row: as after the first migration."""
+    with database.engine.begin() as connection:
+        for table in schema.metadata.tables.values():
+            connection.execute(table.delete())
+        connection.execute(schema.busy_period.insert().values(id=1, period=1))
 
 
 def mysql_settings(mariadb: MariaDb, name: str) -> MysqlSettings:

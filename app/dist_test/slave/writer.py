@@ -89,15 +89,23 @@ class Writer:
     def _write(self, batch: Sequence[Finished]) -> None:
         while not self._given_up.is_set():
             try:
-                self._record(batch)
-                return
+                return self._record(batch)
             except DatabaseUnavailable as exc:
                 logger.warning("Holding %d results: %s", len(batch), exc, extra={"action": "results_held"})
-            except Exception:  # one odd batch must not end the writing of all later ones
-                logger.exception("Could not record %d results; their leases will lapse", len(batch))
-                self._let_go(batch)
-                return
+            except Exception:  # one odd result must not end the writing of all others
+                logger.exception("Could not record %d results", len(batch), extra={"action": "record_failed"})
+                return self._give_up(batch)
             self._given_up.wait(PAUSE_SECONDS)
+        return None
+
+    def _give_up(self, batch: Sequence[Finished]) -> None:
+        """Find the one result of a batch that cannot be recorded, and let it go: its attempt runs again."""
+        if len(batch) > 1:
+            for finished in batch:
+                self._write([finished])
+            return
+        logger.error("Gave the result of %s up: it runs again when its lease lapses", batch[0].holding.entry.name)
+        self._let_go(batch)
 
     def _record(self, batch: Sequence[Finished]) -> None:
         recorded = self._finishes.record([finished.result for finished in batch])

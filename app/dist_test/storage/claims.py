@@ -76,8 +76,10 @@ _AVOID = text("""
       AND finished_at IS NULL AND avoid_count < :avoids_allowed
 """)
 
+# The claim goes up: what its holder might still write must not count.
 _RELEASE = text("""
-    UPDATE attempts SET lease_until = NULL, claim_token = NULL, slave_id = NULL, queued_at = UTC_TIMESTAMP(6)
+    UPDATE attempts
+    SET claim = claim + 1, lease_until = NULL, claim_token = NULL, slave_id = NULL, queued_at = UTC_TIMESTAMP(6)
     WHERE job_key = :job AND task_index = :task AND attempt = :attempt AND claim = :claim AND finished_at IS NULL
 """)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from dist_test.errors import DatabaseUnavailable, SchemaMismatch
+from dist_test.errors import DatabaseRefused, DatabaseUnavailable, SchemaMismatch
 from dist_test.settings import MysqlSettings
 from dist_test.storage import schema
 
@@ -42,19 +42,20 @@ class Database:
 
         `work` may be run several times: a deadlock, a lock timeout or a lost connection repeats it from its start,
         with growing pauses. When the connection is lost during the commit, the transaction may have been committed:
-        `work` must find that out by itself, as every conditional update does. Raises DatabaseUnavailable.
+        `work` must find that out by itself, as every conditional update does. Raises DatabaseUnavailable when that was
+        in vain, and DatabaseRefused at once for what would fail every time.
         """
         for attempt in range(attempts):
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
             except (DBAPIError, PoolTimeout) as exc:
-                if not _is_passing(exc) or attempt == attempts - 1:
-                    raise _translated(exc, self.settings) from exc
+                if not _is_passing(exc):
+                    raise DatabaseRefused(f"the database refused a statement: {_reason(exc)}") from exc
+                if attempt == attempts - 1:
+                    raise self._unavailable(exc) from exc
                 logger.warning("Repeating a transaction: %s", _reason(exc), extra={"action": "database_retry"})
                 self._sleep(FIRST_PAUSE_SECONDS * 2**attempt)
-            except SQLAlchemyError as exc:
-                raise _translated(exc, self.settings) from exc
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def check_schema(self) -> None:
@@ -66,6 +67,12 @@ class Database:
                 f" {found or 'not there yet'}, this version of dist_test needs {schema.REVISION};"
                 f" {_advice(found)}"
             )
+
+    def _unavailable(self, exc: Exception) -> DatabaseUnavailable:
+        settings = self.settings
+        return DatabaseUnavailable(
+            f"the database {settings.database} on {settings.host}:{settings.port} did not do its work: {_reason(exc)}"
+        )
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -137,9 +144,3 @@ def _is_interface(exc: DBAPIError) -> bool:
 
 def _reason(exc: Exception) -> str:
     return str(getattr(exc, "orig", exc))
-
-
-def _translated(exc: Exception, settings: MysqlSettings) -> DatabaseUnavailable:
-    return DatabaseUnavailable(
-        f"the database {settings.database} on {settings.host}:{settings.port} did not do its work: {_reason(exc)}"
-    )

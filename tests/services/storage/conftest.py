@@ -96,7 +96,12 @@ def let_lapse(database: Database) -> Callable[[], None]:
 
     def lapse() -> None:
         with database.engine.begin() as connection:
-            connection.execute(text("UPDATE attempts SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND"))
+            connection.execute(
+                text(
+                    "UPDATE attempts SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND"
+                    " WHERE lease_until IS NOT NULL"
+                )
+            )
 
     return lapse
 

@@ -119,6 +119,15 @@ def test_a_released_attempt_is_free_at_once_and_no_takeover(
         assert connection.execute(text("SELECT takeovers FROM attempts")).scalar_one() == 0
 
 
+def test_a_result_after_the_release_does_not_count(service: Service, hand: MakeHand, take: Take) -> None:
+    service.submit(job("one"))
+    a = hand("a")
+    claim = a.claim(take())
+    a.claims.release(claim, "drained")
+    assert a.finish(claim).counted == frozenset()
+    assert service.jobs.get("job").state == "running"
+
+
 def test_a_claim_repeated_after_a_lost_answer_is_still_ours(
     service: Service, hand: MakeHand, take: Take, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
