@@ -2,7 +2,7 @@
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs bench clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -22,6 +22,10 @@ format: ## rewrite the code in the house style
 	@./bootstrap.sh dev
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: ## write the pages of docs/reference/ that the code itself knows
+	@./bootstrap.sh dev
+	.venv/bin/python docs/reference/generate.py
 
 bench: ## print the figures that performance is held to
 	@./bootstrap.sh dev

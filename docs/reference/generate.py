@@ -1,0 +1,239 @@
+"""Write the pages of the reference that the code knows best: settings.md, schema.md, command-line.md.
+
+docs/reference/generate.py            write them; `make docs` does
+docs/reference/generate.py --check    name those that are out of date, and exit 1 if there is one
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import Column, Table
+from sqlalchemy.dialects import mysql
+
+from dist_test.cli.main import dist_test
+from dist_test.errors import ConfigurationError
+from dist_test.settings import records, values
+from dist_test.settings.catalog import CATALOG, Setting
+from dist_test.settings.source import Source
+from dist_test.storage.schema import metadata
+
+HERE = Path(__file__).parent
+NOTICE = "<!-- Written by generate.py (`make docs`). Changes made here are lost. -->"
+WIDTH = 100
+# What depends on the machine that the page is written on.
+COMPUTED_DEFAULTS = {"slave.id": "the host name"}
+LOADERS: tuple[tuple[str, Callable[[Mapping[str, str]], object], Mapping[str, str]], ...] = (
+    ("client", records.load_client_settings, {}),
+    ("master", records.load_master_settings, {}),
+    ("slave", records.load_slave_settings, {}),
+    ("isolate server", records.load_isolate_settings, {}),
+    ("isolate server with S3", records.load_isolate_settings, {"DIST_TEST_ISOLATE_SERVER_STORE": "s3:bucket"}),
+)
+SERVICES = (
+    ("dist-test-master",),
+    ("dist-test-master", "serve"),
+    ("dist-test-master", "migrate"),
+    ("dist-test-master", "audit"),
+    ("dist-test-slave",),
+    ("dist-test-isolate",),
+)
+
+SETTINGS_INTRODUCTION = """\
+# Settings
+
+One INI file serves all programs: the one that `DIST_TEST_CNF` names, else `~/.dist_test.cnf`, else
+`/etc/dist_test/dist_test.cnf`. An environment variable wins over the file. A program that finds an unknown section or
+key, or a bad value, lists all of them and does not start. `dist-test config` shows what is in force and where each
+value comes from; `--all` shows the services' settings too.
+
+A program in **bold** does not start without the setting."""
+
+SCHEMA_INTRODUCTION = """\
+# Database schema
+
+`dist-test-master migrate` makes and changes these tables; services refuse a schema that is not their own. Times are UTC
+with microseconds, by the database's own clock. The types are those of the queries; `SHOW CREATE TABLE` tells them to
+the bit, and the indexes. Columns of the primary key are in **bold**. Pages and programs read these tables at their own
+risk: they may change with any version, unlike the [HTTP API](http-api.md)."""
+
+COMMANDS_INTRODUCTION = """\
+# Command line
+
+What each program says to `--help`. Exit codes are in [exit-codes.md](exit-codes.md), settings in
+[settings.md](settings.md)."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or check them; give the exit status."""
+    os.environ["COLUMNS"] = str(WIDTH)  # argparse wraps to the terminal otherwise
+    directory = Path(arguments[arguments.index("--output") + 1]) if "--output" in arguments else HERE
+    pages = {"settings.md": settings_page, "schema.md": schema_page, "command-line.md": command_line_page}
+    stale = [directory / name for name, page in pages.items() if _update(directory / name, page(), arguments)]
+    if "--check" in arguments and stale:
+        sys.stdout.write(f"out of date, run make docs: {', '.join(map(str, stale))}\n")
+        return 1
+    return 0
+
+
+def _update(path: Path, text: str, arguments: list[str]) -> bool:
+    """Write the page unless only checking; say whether it was out of date."""
+    is_stale = not path.exists() or path.read_text(encoding="utf-8") != text
+    if is_stale and "--check" not in arguments:
+        path.write_text(text, encoding="utf-8")
+    return is_stale
+
+
+def settings_page() -> str:
+    """Every setting of the catalog, by section."""
+    readers = _readers()
+    parts = [NOTICE, SETTINGS_INTRODUCTION, "\n".join(_kinds_of_value())]
+    for section in dict.fromkeys(setting.section for setting in CATALOG):
+        parts.append(f"## [{section}]")
+        rows = [_setting_row(setting, readers) for setting in CATALOG if setting.section == section]
+        parts.append(_table(("key", "value", "default", "environment variable", "read by", "meaning"), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _setting_row(setting: Setting, readers: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
+    default = COMPUTED_DEFAULTS.get(setting.name) or (
+        f"`{setting.default}`" if setting.default is not None else "not set"
+    )
+    who = [f"**{name}**" if must else name for name, must in readers.get(setting.name, {}).items()]
+    return (
+        f"`{setting.key}`",
+        _kind(setting),
+        "empty" if default == "``" else default,
+        f"`{setting.environment}`",
+        ", ".join(who) or "nobody",
+        setting.help,
+    )
+
+
+def _kind(setting: Setting) -> str:
+    parser: Any = setting.parse
+    if hasattr(values, parser.__name__):
+        return str(parser.__name__).replace("_", " ")
+    try:  # integer(low, high) makes a parser each; its complaint has the range
+        parser("")
+    except ValueError as exc:
+        return str(exc).removeprefix("give ").replace("a whole number from ", "")
+    raise ValueError(f"no words for the values of {setting.name}")
+
+
+def _kinds_of_value() -> Iterator[str]:
+    yield "Kinds of value:\n"
+    parsers: list[Any] = [setting.parse for setting in CATALOG]
+    for name in sorted({parser.__name__ for parser in parsers if hasattr(values, parser.__name__)}):
+        yield f"- {name.replace('_', ' ')}: {getattr(values, name).__doc__}"
+    yield "- a range, such as 1 to 64: a whole number in it."
+
+
+def _readers() -> dict[str, dict[str, bool]]:
+    """By setting: the programs that read it, and whether they stop without it."""
+    found: dict[str, dict[str, bool]] = {}
+    with tempfile.NamedTemporaryFile() as empty:
+        for program, load, environ in LOADERS:
+            for name, is_required in _asked(load, {"DIST_TEST_CNF": empty.name, **environ}).items():
+                if not program.startswith("isolate server with") or "isolate server" not in found.get(name, {}):
+                    found.setdefault(name, {})[program] = is_required
+    return found
+
+
+def _asked(load: Callable[[Mapping[str, str]], object], environ: Mapping[str, str]) -> dict[str, bool]:
+    """The settings that a program asks for, and whether it requires them."""
+    asked: dict[str, bool] = {}
+
+    class Recorder(Source):
+        def get(self, name: str) -> Any:
+            asked.setdefault(name, False)
+            return super().get(name)
+
+        def require(self, name: str) -> Any:
+            asked[name] = True
+            return super().require(name)
+
+    # The loaders look the class up in their module; nobody else runs in this process.
+    vars(records)["Source"] = Recorder
+    try:
+        load(environ)
+    except ConfigurationError:
+        pass  # what is missing is what we came to see
+    finally:
+        vars(records)["Source"] = Source
+    return asked
+
+
+def schema_page() -> str:
+    """Every table and column, with the words of schema.toml."""
+    words = tomllib.loads((HERE / "schema.toml").read_text(encoding="utf-8"))
+    tables = {name: {column.name for column in table.columns} for name, table in metadata.tables.items()}
+    _refuse_mismatch(tables, words)
+    parts = [NOTICE, SCHEMA_INTRODUCTION]
+    for name in words:
+        parts += [f"## {name}", words[name]["about"], _table_of(metadata.tables[name], words[name])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _refuse_mismatch(tables: Mapping[str, set[str]], words: Mapping[str, Mapping[str, str]]) -> None:
+    told = {name: set(columns) - {"about"} for name, columns in words.items()}
+    if told != tables:
+        differing = {name: told.get(name, set()) ^ tables.get(name, set()) for name in told.keys() | tables.keys()}
+        raise ValueError(f"schema.toml and storage/schema.py differ: { {n: c for n, c in differing.items() if c} }")
+
+
+def _table_of(table: Table, words: Mapping[str, str]) -> str:
+    return _table(("column", "type", "meaning"), [_column_row(column, words) for column in table.columns])
+
+
+def _column_row(column: Column[Any], words: Mapping[str, str]) -> tuple[str, ...]:
+    name = f"**`{column.name}`**" if column.primary_key else f"`{column.name}`"
+    return (name, column.type.compile(dialect=mysql.dialect()), words[column.name])
+
+
+def command_line_page() -> str:
+    """The help of every command."""
+    parts = [NOTICE, COMMANDS_INTRODUCTION, *_helps(dist_test, ("dist-test",), None)]
+    for words in SERVICES:
+        parts += [f"## {' '.join(words)}", _fenced(_help_of_service(words))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _helps(command: click.Command, words: tuple[str, ...], parent: click.Context | None) -> Iterator[str]:
+    context = click.Context(
+        command, info_name=words[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH,
+        **command.context_settings,
+    )  # fmt: skip
+    yield f"## {' '.join(words)}"
+    yield _fenced(command.get_help(context))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None  # the group has just named it
+            yield from _helps(below, (*words, name), context)
+
+
+def _help_of_service(words: tuple[str, ...]) -> str:
+    program = Path(sys.executable).with_name(words[0])
+    done = subprocess.run([program, *words[1:], "--help"], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def _fenced(text: str) -> str:
+    lines = [line.rstrip() for line in text.strip().splitlines()]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (head, ("---",) * len(head), *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
