@@ -145,7 +145,7 @@ class Slot:
         if claim is Refusal.LEASED:
             self._give_back(reservation, delay_seconds=round(self._shop.busy_retry.total_seconds()))
             return None
-        if claim is Refusal.POISON and self._shop.finishes.record_lost(entry.key):
+        if claim is Refusal.POISON and self._shop.finishes.record_lost(entry):
             logger.error("Gave %s up: it outlived too many slaves", entry.name, extra={"action": "lost"})
         _ignore_gone(lambda: self._queue.finish(reservation))
         return None

@@ -44,12 +44,10 @@ def run_attempt(holding: Holding, cache: BlobCache, runner: Runner) -> RunResult
 
 def result_of(holding: Holding, ran: RunResult, uploaded: Uploaded) -> Result:
     """What to record of an attempt that ran."""
-    task = holding.entry.task
     return Result(
         claim=holding.claim,
         outcome=Outcome(ran.outcome),
-        description=task.description,
-        timeout_seconds=task.timeout_seconds,
+        task=holding.entry.task,
         exit_status=ran.exit_status,
         duration_seconds=ran.duration.total_seconds(),
         message=_message(holding.entry, ran, uploaded),
@@ -62,12 +60,10 @@ def result_of(holding: Holding, ran: RunResult, uploaded: Uploaded) -> Result:
 
 def setup_failed(holding: Holding, failure: SetupFailure) -> Result:
     """What to record of an attempt that could not be set up."""
-    task = holding.entry.task
     return Result(
         claim=holding.claim,
         outcome=Outcome.SETUP_FAILED,
-        description=task.description,
-        timeout_seconds=task.timeout_seconds,
+        task=holding.entry.task,
         message=failure.reason,
     )
 

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dist_test.storage.finishes import Finishes, Result
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 200  # rows in one transaction: more gains nothing (performance.md)
+LEARN_SECONDS = 1.0  # between two writes of the history of durations, beside the results
 PAUSE_SECONDS = 2.0  # between two tries while the database is away
 
 
@@ -40,7 +42,15 @@ class Writer:
     renewed, and a result under a claim that was lost meanwhile changes nothing.
     """
 
-    def __init__(self, finishes: Finishes, holdings: Holdings, retries: RetryAsker) -> None:
+    def __init__(
+        self,
+        finishes: Finishes,
+        holdings: Holdings,
+        retries: RetryAsker,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._finishes = finishes
         self._holdings = holdings
         self._retries = retries
@@ -66,16 +76,22 @@ class Writer:
         return is_done
 
     def _run(self) -> None:
-        while True:
+        next_learning = self._clock() + LEARN_SECONDS
+        is_last = False
+        while not is_last:
             batch, is_last = self._next_batch()
             if batch:
                 self._write(batch)
-            if is_last:
-                return
+            if is_last or self._clock() >= next_learning:
+                self._learn()
+                next_learning = self._clock() + LEARN_SECONDS
 
     def _next_batch(self) -> tuple[list[Finished], bool]:
         batch: list[Finished] = []
-        finished = self._waiting.get()
+        try:
+            finished = self._waiting.get(timeout=LEARN_SECONDS)
+        except queue.Empty:
+            return batch, False
         while finished is not None:
             batch.append(finished)
             if len(batch) == MAX_BATCH:
@@ -113,6 +129,12 @@ class Writer:
         by_claim = {finished.result.claim: finished.holding for finished in batch}
         for claim in recorded.retried:
             self._asker.submit(self._ask, by_claim[claim])
+
+    def _learn(self) -> None:
+        try:
+            self._finishes.learn()
+        except DistTestError as exc:
+            logger.warning("Some durations were not learned: %s", exc, extra={"action": "learning_lost"})
 
     def _let_go(self, batch: Sequence[Finished]) -> None:
         for finished in batch:

@@ -1,9 +1,10 @@
 """Statements over many rows at once."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Insert, Table, func
 from sqlalchemy.dialects.mysql import insert
 
 CHUNK = 1000  # rows in one statement: past this a statement gets no cheaper by the row (performance.md)
@@ -20,17 +21,34 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
     """Insert rows that all have the same columns."""
     for chunk in chunks(rows):
         # pymysql makes one multi-row INSERT of an executemany.
-        connection.execute(table.insert(), list(chunk))
+        connection.execute(_insertion(table), list(chunk))
 
 
-def update_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Set columns of rows named by their whole primary key, each to values of its own.
+def update_rows(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    now: str | None = None,
+) -> None:
+    """Set columns of rows named by their whole primary key, each to values of its own, and column `now` to the time.
 
     MySQL has no such UPDATE, but INSERT … ON DUPLICATE KEY UPDATE does it in one statement. The caller has locked
     the rows: a key that is not there would become a row of defaults.
     """
-    keys = {column.name for column in table.primary_key}
     for chunk in chunks(rows):
-        statement = insert(table)
-        changed = {name: statement.inserted[name] for name in chunk[0] if name not in keys}
-        connection.execute(statement.on_duplicate_key_update(changed), list(chunk))
+        connection.execute(_upsert(table, tuple(chunk[0]), now), list(chunk))
+
+
+# SQLAlchemy spends more on making a statement than MySQL does on running it: the same ones are used again.
+@functools.cache
+def _insertion(table: Table) -> Insert:
+    return table.insert()
+
+
+@functools.cache
+def _upsert(table: Table, names: tuple[str, ...], now: str | None) -> Insert:
+    keys = {column.name for column in table.primary_key}
+    statement = insert(table)
+    changed = {name: statement.inserted[name] for name in names if name not in keys}
+    return statement.on_duplicate_key_update(changed | ({now: func.utc_timestamp(6)} if now else {}))

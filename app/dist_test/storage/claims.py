@@ -53,16 +53,20 @@ class HeartbeatAnswer:
 
 # Assignments are evaluated from left to right: takeovers looks at the old lease. The token lets the same call be
 # repeated after a connection was lost during its commit, without counting its own lease as somebody else's.
-_CLAIM = text("""
+_CLAIM = """
     UPDATE attempts
-    SET takeovers = takeovers + (lease_until IS NOT NULL AND claim_token <> :token),
-        claim = LAST_INSERT_ID(claim + 1), claim_token = :token, slave_id = :slave_id, has_started = 1,
-        started_at = UTC_TIMESTAMP(6), lease_until = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND
-    WHERE job_key = :job AND task_index = :task AND attempt = :attempt
-      AND finished_at IS NULL AND delivery = :delivery
-      AND (lease_until IS NULL OR claim_token = :token
-           OR (lease_until < UTC_TIMESTAMP(6) AND takeovers < :takeovers_allowed))
-""")
+    SET takeovers = takeovers + (lease_until IS NOT NULL AND claim_token <> %(token)s),
+        claim = LAST_INSERT_ID(claim + 1), claim_token = %(token)s, slave_id = %(slave_id)s, has_started = 1,
+        started_at = UTC_TIMESTAMP(6), lease_until = UTC_TIMESTAMP(6) + INTERVAL %(lease)s MICROSECOND
+    WHERE job_key = %(job)s AND task_index = %(task)s AND attempt = %(attempt)s
+      AND finished_at IS NULL AND delivery = %(delivery)s
+      AND (lease_until IS NULL OR claim_token = %(token)s
+           OR (lease_until < UTC_TIMESTAMP(6) AND takeovers < %(takeovers_allowed)s));
+
+    INSERT INTO events (job_key, task_index, attempt, kind, actor, claim, delivery)
+    SELECT job_key, task_index, attempt, 'claimed', slave_id, claim, delivery FROM attempts
+    WHERE job_key = %(job)s AND task_index = %(task)s AND attempt = %(attempt)s AND claim_token = %(token)s
+"""
 
 _REFUSAL = text("""
     SELECT finished_at IS NOT NULL OR delivery <> :delivery AS is_over,
@@ -105,7 +109,11 @@ class Claims:
             "delivery": entry.delivery,
             "takeovers_allowed": TAKEOVERS_ALLOWED,
         }
-        return self._database.run(lambda connection: self._claim(connection, entry, values))
+        claimed = self._database.run_script(_CLAIM, values)
+        if claimed.rows != 1:
+            return self._database.run(lambda connection: _refusal(connection, values))
+        # valid only because exactly one row matched; otherwise it is the number of an earlier statement
+        return Claim(key=entry.key, number=claimed.insert_id)
 
     def must_avoid(self, entry: QueueEntry) -> bool:
         """Whether the task should rather run elsewhere: it has failed here, and another slave is up to take it."""
@@ -121,16 +129,6 @@ class Claims:
         """Extend the leases of `claims`, write the slave's heartbeat, and find out what was lost meanwhile."""
         return self._database.run(lambda connection: self._renew(connection, claims, busy, state, message), attempts=1)
 
-    def _claim(self, connection: Connection, entry: QueueEntry, values: dict[str, object]) -> Claim | Refusal:
-        result = connection.execute(_CLAIM, values)
-        if result.rowcount != 1:
-            return _refusal(connection, values)
-        # valid only because exactly one row matched; otherwise it is the number of an earlier statement
-        claim = Claim(key=entry.key, number=result.lastrowid)
-        happened = self._event("claimed", entry.key, claim=claim.number, delivery=entry.delivery)
-        write_events(connection, [happened])
-        return claim
-
     def _avoid(self, connection: Connection, entry: QueueEntry) -> bool:
         if not others_are_up(connection, self._slave_id):
             return False
@@ -142,7 +140,15 @@ class Claims:
         values = {**_columns(claim.key), "claim": claim.number}
         if connection.execute(_RELEASE, values).rowcount != 1:
             return False
-        write_events(connection, [self._event("released", claim.key, claim=claim.number, detail=reason)])
+        released = Event(
+            job=claim.key.job,
+            kind="released",
+            actor=self._slave_id,
+            key=claim.key,
+            claim=claim.number,
+            detail=reason,
+        )
+        write_events(connection, [released])
         return True
 
     def _renew(
@@ -163,19 +169,6 @@ class Claims:
         lost = frozenset(claim for claim in claims if found.get(claim.key, Outcome.LOST) in _STOPPED)
         canceled = frozenset(claim for claim in lost if found.get(claim.key) == Outcome.CANCELED)
         return HeartbeatAnswer(lost=lost, canceled=canceled, want=want)
-
-    def _event(
-        self,
-        kind: str,
-        key: AttemptKey,
-        *,
-        claim: int | None = None,
-        delivery: int | None = None,
-        detail: str | None = None,
-    ) -> Event:
-        return Event(
-            job=key.job, kind=kind, actor=self._slave_id, key=key, claim=claim, delivery=delivery, detail=detail
-        )
 
 
 _KEY = (attempts.c.job_key, attempts.c.task_index, attempts.c.attempt)

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from dist_test.model import schedule
 from dist_test.model.group import Ending, History, ending
 from dist_test.model.outcome import Outcome
 from dist_test.model.summary import COUNTER_NAMES, Counters, change
-from dist_test.model.task import AttemptKey
+from dist_test.model.task import AttemptKey, QueueEntry, Task
 from dist_test.storage.bulk import insert_rows, update_rows
-from dist_test.storage.claims import TAKEOVERS_ALLOWED, Claim, are_attempts
+from dist_test.storage.claims import TAKEOVERS_ALLOWED, Claim
 from dist_test.storage.database import Database
 from dist_test.storage.durations import Durations, Observation
 from dist_test.storage.events import Event, write_events
@@ -27,14 +27,12 @@ MAX_MESSAGE_CHARACTERS = 1000
 class Result:
     """How an attempt ended, under which claim. Sizes are of what was uploaded, None for nothing.
 
-    `exit_status` is the exit code, or minus the signal's number. `description` and `timeout_seconds` are the task's,
-    for its history.
+    `exit_status` is the exit code, or minus the signal's number. `task` is what was run.
     """
 
     claim: Claim
     outcome: Outcome
-    description: str
-    timeout_seconds: int
+    task: Task
     exit_status: int | None = None
     duration_seconds: float = 0.0
     message: str = ""
@@ -61,12 +59,13 @@ class _JobFacts:
 
 
 class Finishes:
-    """Records results; one for each slave."""
+    """Records results; one for each slave. record() and learn() are called by one thread."""
 
     def __init__(self, database: Database, *, slave_id: str) -> None:
         self._database = database
         self._slave_id = slave_id
         self._durations = Durations(database)
+        self._observed: list[Observation] = []
         self._facts: dict[int, _JobFacts] = {}
 
     def record(self, results: Sequence[Result]) -> Recorded:
@@ -80,13 +79,18 @@ class Finishes:
         ordered = sorted((one for one in results if one.claim.key.job in facts), key=lambda result: result.claim.key)
         recorded = self._database.run(lambda connection: _record(connection, ordered, facts, self._slave_id))
         counted = [result for result in ordered if result.claim in recorded.counted]
-        self._durations.observe([_observation(result, facts) for result in counted if result.outcome.is_measured])
+        self._observed += [_observation(result, facts) for result in counted if result.outcome.is_measured]
         return recorded
 
-    def record_lost(self, key: AttemptKey) -> bool:
+    def learn(self) -> None:
+        """Write what was observed since the last call into the history, which may lag behind a little, or lose some."""
+        observed, self._observed = self._observed, []
+        self._durations.observe(observed)
+
+    def record_lost(self, entry: QueueEntry) -> bool:
         """Finish an attempt that has outlived too many slaves as `lost`; False when it is not, or no longer, one."""
-        facts = self._job_facts({key.job})
-        return self._database.run(lambda connection: _record_lost(connection, key, facts, self._slave_id))
+        facts = self._job_facts({entry.key.job})
+        return self._database.run(lambda connection: _record_lost(connection, entry, facts, self._slave_id))
 
     def _job_facts(self, keys: set[int]) -> dict[int, _JobFacts]:
         missing = [key for key in keys if key not in self._facts]
@@ -102,9 +106,9 @@ class Finishes:
 
 def _observation(result: Result, facts: dict[int, _JobFacts]) -> Observation:
     timed_out = result.outcome is Outcome.TIMED_OUT
-    seconds = float(result.timeout_seconds) if timed_out else result.duration_seconds
+    seconds = float(result.task.timeout_seconds) if timed_out else result.duration_seconds
     project = facts[result.claim.key.job].project
-    return Observation(project=project, description=result.description, seconds=seconds)
+    return Observation(project=project, description=result.task.description, seconds=seconds)
 
 
 def _record(connection: Connection, results: Sequence[Result], facts: dict[int, _JobFacts], actor: str) -> Recorded:
@@ -134,38 +138,62 @@ def _lock_shares(connection: Connection, results: Iterable[Result], facts: dict[
     return {owner: lock_share(connection, owner, period) for owner in sorted(owners)}
 
 
+# Statements of the hot path are made once.
+_JOB_COLUMNS = (
+    jobs.c.job_key,
+    jobs.c.owner,
+    jobs.c.state,
+    jobs.c.cancel_reason,
+    jobs.c.max_failed_tasks,
+    *(jobs.c[name] for name in COUNTER_NAMES),
+)
+_LOCK_JOBS = (
+    select(*_JOB_COLUMNS)
+    .where(jobs.c.job_key.in_(bindparam("keys", expanding=True)))
+    .order_by(jobs.c.job_key)
+    .with_for_update()
+)
+
+
 def _lock_jobs(connection: Connection, keys: Sequence[int]) -> dict[int, AnyRow]:
-    query = select(jobs).where(jobs.c.job_key.in_(keys)).order_by(jobs.c.job_key).with_for_update()
-    rows: Sequence[AnyRow] = connection.execute(query).all()
+    rows: Sequence[AnyRow] = connection.execute(_LOCK_JOBS, {"keys": keys}).all()
     return {row.job_key: row for row in rows}
 
 
-_LOCKED = (
-    attempts.c.job_key,
-    attempts.c.task_index,
-    attempts.c.attempt,
-    attempts.c.claim,
-    attempts.c.finished_at,
-    attempts.c.prior_failures,
-    attempts.c.prior_setup_failures,
-    attempts.c.avoid_slaves,
-    attempts.c.slave_id,
-    attempts.c.charge_seconds,
-    text(
-        "(SELECT max_retries FROM tasks WHERE tasks.job_key = attempts.job_key"
-        " AND tasks.task_index = attempts.task_index) AS max_retries"
-    ),
+_LOCK_ATTEMPTS = (
+    select(
+        attempts.c.job_key,
+        attempts.c.task_index,
+        attempts.c.attempt,
+        attempts.c.claim,
+        attempts.c.finished_at,
+        attempts.c.prior_failures,
+        attempts.c.prior_setup_failures,
+        attempts.c.avoid_slaves,
+        attempts.c.slave_id,
+        attempts.c.charge_seconds,
+    )
+    .where(
+        attempts.c.job_key == bindparam("job"),
+        attempts.c.attempt == bindparam("number"),
+        attempts.c.task_index.in_(bindparam("indexes", expanding=True)),
+    )
+    .order_by(attempts.c.task_index)
+    .with_for_update()
 )
 
 
 def _lock_attempts(connection: Connection, keys: Sequence[AttemptKey]) -> dict[AttemptKey, AnyRow]:
-    query = (
-        select(*_LOCKED)
-        .where(are_attempts(keys))
-        .order_by(attempts.c.job_key, attempts.c.task_index, attempts.c.attempt)
-        .with_for_update()
-    )
-    return {AttemptKey(row.job_key, row.task_index, row.attempt): row for row in connection.execute(query)}
+    # Not in the order of the keys where a job's attempts differ in number; but whoever finishes attempts has locked
+    # their jobs before, so they never wait for one another here.
+    places: dict[tuple[int, int], list[int]] = {}
+    for key in keys:
+        places.setdefault((key.job, key.attempt), []).append(key.task)
+    found: dict[AttemptKey, AnyRow] = {}
+    for (job, number), indexes in sorted(places.items()):
+        rows = connection.execute(_LOCK_ATTEMPTS, {"job": job, "number": number, "indexes": indexes}).all()
+        found |= {AttemptKey(row.job_key, row.task_index, row.attempt): row for row in rows}
+    return found
 
 
 def _is_valid(row: AnyRow | None, claim: Claim) -> bool:
@@ -180,17 +208,15 @@ def _history(row: AnyRow) -> History:
 def _ending(result: Result, attempt_rows: dict[AttemptKey, AnyRow], job_rows: dict[int, AnyRow]) -> Ending:
     row = attempt_rows[result.claim.key]
     canceled = job_rows[result.claim.key.job].cancel_reason is not None
-    return ending(result.outcome, _history(row), max_retries=row.max_retries, job_is_canceled=canceled)
+    return ending(result.outcome, _history(row), max_retries=result.task.max_retries, job_is_canceled=canceled)
 
 
 def _write_attempts(connection: Connection, results: Sequence[Result]) -> None:
-    now = connection.execute(select(func.utc_timestamp(6))).scalar_one()
     rows = [
         {
             "job_key": result.claim.key.job,
             "task_index": result.claim.key.task,
             "attempt": result.claim.key.attempt,
-            "finished_at": now,
             "lease_until": None,
             "outcome": result.outcome.value,
             "exit_status": result.exit_status,
@@ -203,7 +229,7 @@ def _write_attempts(connection: Connection, results: Sequence[Result]) -> None:
         }
         for result in results
     ]
-    update_rows(connection, attempts, rows)
+    update_rows(connection, attempts, rows, now="finished_at")
 
 
 def _write_jobs(
@@ -229,14 +255,26 @@ def _write_jobs(
 def write_counters(connection: Connection, job: AnyRow, difference: Counters) -> None:
     """Add `difference` to the counters of a locked job, and mark the job when that ends it or makes it stop."""
     counters = Counters(**{name: getattr(job, name) for name in COUNTER_NAMES}) + difference
-    values: dict[str, Any] = dict(vars(counters))
-    if counters.is_finished and job.state == "running":
-        values |= {"state": "finished", "finished_at": func.utc_timestamp(6)}
+    ends = counters.is_finished and job.state == "running"
+    reason = job.cancel_reason
     own_failures = counters.failed_tasks - counters.canceled_tasks
-    if job.max_failed_tasks is not None and own_failures > job.max_failed_tasks and job.cancel_reason is None:
+    if job.max_failed_tasks is not None and own_failures > job.max_failed_tasks and reason is None:
         # The reconciler cancels what is left within a round; from now on nothing of the job is tried again.
-        values["cancel_reason"] = f"more than {job.max_failed_tasks} tasks failed"
-    connection.execute(update(jobs).where(jobs.c.job_key == job.job_key).values(values))
+        reason = f"more than {job.max_failed_tasks} tasks failed"
+    values = {f"new_{name}": value for name, value in vars(counters).items()}
+    connection.execute(_UPDATE_JOB, {"key": job.job_key, "ends": int(ends), "reason": reason, **values})
+
+
+_UPDATE_JOB = (
+    update(jobs)
+    .where(jobs.c.job_key == bindparam("key"))
+    .values(
+        cancel_reason=bindparam("reason"),
+        state=func.IF(bindparam("ends"), "finished", jobs.c.state),
+        finished_at=func.IF(bindparam("ends"), func.utc_timestamp(6), jobs.c.finished_at),
+        **{name: bindparam(f"new_{name}") for name in COUNTER_NAMES},
+    )
+)
 
 
 def _write_retries(
@@ -314,7 +352,8 @@ def _events(results: Iterable[Result], endings: dict[Claim, Ending], actor: str)
             yield Event(job=key.job, kind="retried", actor=actor, key=key.next())
 
 
-def _record_lost(connection: Connection, key: AttemptKey, facts: dict[int, _JobFacts], actor: str) -> bool:
+def _record_lost(connection: Connection, entry: QueueEntry, facts: dict[int, _JobFacts], actor: str) -> bool:
+    key = entry.key
     poisoned = text("""
         SELECT claim FROM attempts
         WHERE job_key = :job AND task_index = :task AND attempt = :attempt
@@ -328,8 +367,7 @@ def _record_lost(connection: Connection, key: AttemptKey, facts: dict[int, _JobF
     lost = Result(
         claim=Claim(key=key, number=number),
         outcome=Outcome.LOST,
-        description="",
-        timeout_seconds=0,
+        task=entry.task,
         message=f"given up: {TAKEOVERS_ALLOWED + 1} slaves in a row vanished while they ran it",
     )
     return bool(_record(connection, [lost], facts, actor).counted)

@@ -192,7 +192,7 @@ class Hand:
     def run(self, outcome: Outcome = Outcome.SUCCEEDED, **fields: Any) -> tuple[QueueEntry, Claim]:
         """Take the next attempt and record an end."""
         entry, claim = self.take()
-        result = Result(claim=claim, outcome=outcome, description=entry.task.description, timeout_seconds=0)
+        result = Result(claim=claim, outcome=outcome, task=entry.task)
         self._finishes.record([replace(result, **fields)])
         return entry, claim
 

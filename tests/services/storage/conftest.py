@@ -1,7 +1,7 @@
 """A submitted job, and slaves that claim from it, straight on the storage package."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -10,9 +10,9 @@ from sqlalchemy import text
 from dist_test.master.service import Service
 from dist_test.model.job import Job
 from dist_test.model.outcome import Outcome
-from dist_test.model.task import QueueEntry, Task
+from dist_test.model.task import AttemptKey, QueueEntry, Task
 from dist_test.settings import BeanstalkSettings, MasterSettings, load_master_settings
-from dist_test.storage.claims import Claim, Claims
+from dist_test.storage.claims import Claim, Claims, Refusal
 from dist_test.storage.database import Database
 from dist_test.storage.finishes import Finishes, Recorded, Result
 from dist_test.storage.queue import Queue, Queues
@@ -27,17 +27,25 @@ class Hand:
     slave_id: str
     claims: Claims
     finishes: Finishes
+    tasks: dict[AttemptKey, Task] = field(default_factory=dict)
 
     def claim(self, entry: QueueEntry) -> Claim:
         """Claim an entry that is free."""
-        claim = self.claims.claim(entry)
+        claim = self.try_to_claim(entry)
         assert isinstance(claim, Claim), claim
         return claim
 
+    def try_to_claim(self, entry: QueueEntry) -> Claim | Refusal:
+        """Claim an entry, free or not."""
+        self.tasks[entry.key] = entry.task
+        return self.claims.claim(entry)
+
     def finish(self, claim: Claim, outcome: Outcome = Outcome.SUCCEEDED, **fields: object) -> Recorded:
         """Record an end."""
-        result = Result(claim=claim, outcome=outcome, description="d", timeout_seconds=0)
-        return self.finishes.record([replace(result, **fields)])  # type: ignore[arg-type]  # named by the caller
+        result = Result(claim=claim, outcome=outcome, task=self.tasks[claim.key])
+        recorded = self.finishes.record([replace(result, **fields)])  # type: ignore[arg-type]  # named by the caller
+        self.finishes.learn()
+        return recorded
 
 
 @pytest.fixture

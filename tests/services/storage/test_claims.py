@@ -1,6 +1,6 @@
 """Leases and fences: who may run an attempt, and whose result counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import pytest
@@ -10,7 +10,7 @@ from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
 from dist_test.storage.claims import Claim, Refusal
-from dist_test.storage.database import Database
+from dist_test.storage.database import Affected, Database
 from dist_test.storage.slaves import SlaveDescription, Slaves
 
 from .conftest import Hand, job
@@ -98,8 +98,8 @@ def test_after_three_takeovers_an_attempt_is_poison(
         let_lapse()
     last = hand("e")
     assert last.claims.claim(entry) is Refusal.POISON
-    assert last.finishes.record_lost(entry.key)
-    assert not last.finishes.record_lost(entry.key)
+    assert last.finishes.record_lost(entry)
+    assert not last.finishes.record_lost(entry)
     record = service.jobs.get("job")
     [attempt] = service.jobs.attempts(record.job_key)
     assert (attempt.outcome, attempt.status, record.result) == (Outcome.LOST, -2, "failed")
@@ -133,13 +133,13 @@ def test_a_claim_repeated_after_a_lost_answer_is_still_ours(
 ) -> None:
     service.submit(job("one"))
     entry, a = take(), hand("a")
-    real_run = database.run
+    real_run = database.run_script
 
-    def run_twice(work: Callable[..., object], **options: object) -> object:
-        real_run(work)  # committed, but the answer got lost
-        return real_run(work)
+    def run_twice(script: str, values: Mapping[str, object]) -> Affected:
+        real_run(script, values)  # committed, but the answer got lost
+        return real_run(script, values)
 
-    monkeypatch.setattr(database, "run", run_twice)
+    monkeypatch.setattr(database, "run_script", run_twice)
     claim = a.claims.claim(entry)
     monkeypatch.undo()
     assert claim == Claim(key=entry.key, number=2)

@@ -1,6 +1,7 @@
 """Results: counters, retries, events and history, all in one transaction."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy import text
 
@@ -10,7 +11,6 @@ from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
 from dist_test.storage.database import Database
 from dist_test.storage.durations import Durations
-from dist_test.storage.finishes import Result
 
 from .conftest import Hand, job
 
@@ -107,14 +107,9 @@ def test_history_knows_runs_that_say_something(
     a = hand("a")
     for outcome, seconds in ((Outcome.SUCCEEDED, 4.0), (Outcome.TIMED_OUT, 1.0), (Outcome.SETUP_FAILED, 1.0)):
         entry = take()
-        result = Result(
-            claim=a.claim(entry),
-            outcome=outcome,
-            description=entry.task.description,
-            timeout_seconds=60,
-            duration_seconds=seconds,
-        )
-        a.finishes.record([result])
+        claim = a.claim(entry)
+        a.tasks[entry.key] = replace(entry.task, timeout_seconds=60)
+        a.finish(claim, outcome, duration_seconds=seconds)
     assert Durations(database).expected("", ["one", "two", "three"]) == [4.0, 60.0, None]
 
 

@@ -71,11 +71,11 @@ class ClusterMachine(RuleBasedStateMachine):
         if reservation is None:
             return
         entry, hand = QueueEntry.from_body(reservation.body), self.hands[who]
-        claim = hand.claims.claim(entry)
+        claim = hand.try_to_claim(entry)
         if isinstance(claim, Claim):
             self.held.append((hand, claim))
         elif claim is Refusal.POISON:
-            hand.finishes.record_lost(entry.key)
+            hand.finishes.record_lost(entry)
         if claim is Refusal.LEASED:
             self.queue.release(reservation, priority=1)
         elif isinstance(claim, Refusal):
@@ -88,7 +88,7 @@ class ClusterMachine(RuleBasedStateMachine):
     @rule(data=st.data(), outcome=st.sampled_from(ENDS), asks=st.booleans())
     def finish(self, data: st.DataObject, outcome: Outcome, asks: bool) -> None:
         hand, claim = data.draw(st.sampled_from(self.held))
-        recorded = hand.finish(claim, outcome)
+        recorded = hand.finish(claim, outcome, duration_seconds=2.0)
         if asks and recorded.retried:
             attempt = self.service.jobs.attempt(claim.key)
             assert attempt is not None
@@ -155,7 +155,7 @@ class ClusterMachine(RuleBasedStateMachine):
             self.reconciler.round()
             self.claim(0)
             for hand, claim in self.held:
-                hand.finish(claim)
+                hand.finish(claim, duration_seconds=1.0)
             self.held = []
             if not self.service.jobs.by_state("running"):
                 break

@@ -10,12 +10,10 @@ from sqlalchemy import text
 from dist_test.errors import InvalidJob, JobConflict, SubmitInProgress
 from dist_test.master.service import Service
 from dist_test.model import schedule
-from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry, Task
 from dist_test.storage.claims import Claim
 from dist_test.storage.database import Database
 from dist_test.storage.fairness import set_weight
-from dist_test.storage.finishes import Result
 from dist_test.storage.queue import Queue
 
 from .conftest import Hand, job
@@ -31,13 +29,7 @@ def _order(take: Take, number: int) -> list[str]:
 def _learn(hand: Hand, take: Take, seconds: dict[str, float]) -> None:
     for _ in seconds:
         entry = take()
-        hand.finishes.record([replace(_success(hand, entry), duration_seconds=seconds[entry.task.description])])
-
-
-def _success(hand: Hand, entry: QueueEntry) -> Result:
-    return Result(
-        claim=hand.claim(entry), outcome=Outcome.SUCCEEDED, description=entry.task.description, timeout_seconds=0
-    )
+        hand.finish(hand.claim(entry), duration_seconds=seconds[entry.task.description])
 
 
 def test_unknown_tasks_run_first_then_the_longest(service: Service, hand: MakeHand, take: Take) -> None:
