@@ -5,18 +5,14 @@ import hmac
 import logging
 import os
 import secrets
-import shutil
-import socket
-import struct
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn has no annotations
-
 from dist_test.errors import ConfigurationError, DistTestError
 from dist_test.isolate.store import BlobStore, DiskStore, S3Store
+from dist_test.logs import set_up_logging
+from dist_test.serving import WebServer, counts_of_all_workers
 from dist_test.settings import IsolateSettings, load_isolate_settings
 from dist_test.storage.results import Bucket
 
@@ -24,27 +20,22 @@ logger = logging.getLogger(__name__)
 
 _SLOW_CLIENT_SECONDS = 60  # of silence, before its thread is needed for others
 _SHUTDOWN_SECONDS = 2  # for answers under way; clients try again
-_SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # also in server_metrics, which must not be imported before it is set
 
 
 def main() -> None:
     """Serve until SIGTERM. Exits 1 with a message when the configuration or the store cannot be used."""
     arguments = _parser().parse_args()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = load_isolate_settings()
+        set_up_logging("isolate", settings.log_dir)
         bind = arguments.bind or settings.bind
         store = open_store(settings)
         token_key = _token_key(settings)
     except DistTestError as exc:
         sys.exit(f"dist-test-isolate: {exc}")
-    counts = tempfile.mkdtemp(prefix="dist-test-isolate-")
-    os.environ[_SHARED_DIRECTORY] = counts
-    logger.info("serving %s on %s", settings.store, bind, extra={"action": "isolate_started"})
-    try:
+    logger.info("Serving %s", settings.store, extra={"action": "isolate_started"})
+    with counts_of_all_workers("isolate"):
         _Server(settings, bind, store, token_key).run()
-    finally:
-        shutil.rmtree(counts, ignore_errors=True)
 
 
 def open_store(settings: IsolateSettings) -> BlobStore:
@@ -106,50 +97,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn with our settings instead of its command line."""
+class _Server(WebServer):
+    """Serves blobs until SIGTERM."""
 
     def __init__(self, settings: IsolateSettings, bind: str, store: BlobStore, token_key: str) -> None:
-        self._settings = settings
-        self._bind = bind
         self._store = store
         self._token_key = token_key
-        super().__init__()
-
-    def load_config(self) -> None:
-        options: dict[str, Any] = {
-            "bind": self._bind,
-            "workers": self._settings.workers,
-            "threads": self._settings.threads,
-            "worker_class": "gthread",
-            "keepalive": 30,
+        options = {
+            "bind": bind,
+            "workers": settings.workers,
+            "threads": settings.threads,
             "graceful_timeout": _SHUTDOWN_SECONDS,
-            "errorlog": "-",
-            "when_ready": _limit_silence,
-            "child_exit": _forget_worker,
         }
-        # Newer ones open a socket for remote control in the home directory.
-        if "control_socket_disable" in self.cfg.settings:
-            options["control_socket_disable"] = True
-        for name, value in options.items():
-            self.cfg.set(name, value)
+        super().__init__(options, silence_seconds=_SLOW_CLIENT_SECONDS)
 
     def load(self) -> Any:
         # In the worker: flask and prometheus_client must not be set up before the fork.
         from dist_test.isolate.server import create_app
 
         return create_app(self._store, token_key=self._token_key)
-
-
-def _limit_silence(server: Any) -> None:
-    # gthread reads a request in blocking mode, for ever. On Linux an accepted socket inherits these from the listener.
-    limit = struct.pack("ll", _SLOW_CLIENT_SECONDS, 0)
-    for listener in server.LISTENERS:
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-
-
-def _forget_worker(_server: Any, worker: Any) -> None:
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # prometheus_client has no annotation here

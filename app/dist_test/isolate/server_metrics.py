@@ -1,15 +1,13 @@
 """What the isolate server counts. Under several worker processes the counts are those of all of them."""
 
-import os
 import time
 
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.multiprocess import MultiProcessCollector
 
-# prometheus_client reads it too, once, when it is imported.
-SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+from dist_test.serving import registry_of_all_workers
+
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
 
 
@@ -42,11 +40,7 @@ class Metrics:
 
     def render(self) -> tuple[bytes, str]:
         """The counts in the text format of Prometheus, and its content type."""
-        registry = self._registry
-        if SHARED_DIRECTORY in os.environ:
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client has no annotation here
-        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+        return generate_latest(registry_of_all_workers(self._registry)), CONTENT_TYPE_PLAIN_0_0_4
 
     def _start(self) -> None:
         g.started = time.monotonic()

@@ -1,18 +1,13 @@
 """The program dist-test-master: `serve`, `migrate`, `audit`."""
 
 import argparse
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 
 from dist_test import __version__
 from dist_test.errors import DistTestError
 from dist_test.logs import set_up_logging
 from dist_test.settings import MasterSettings, load_master_settings
-
-_SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # also in metrics, which must not be imported before it is set
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,14 +40,11 @@ def _serve(settings: MasterSettings) -> int:
         database.check_schema()
     finally:
         database.close()  # the workers make their own: a connection does not survive a fork
-    counts = tempfile.mkdtemp(prefix="dist-test-master-")
-    os.environ[_SHARED_DIRECTORY] = counts
     from dist_test.master.server import Server
+    from dist_test.serving import counts_of_all_workers
 
-    try:
+    with counts_of_all_workers("master"):
         Server(settings).run()
-    finally:
-        shutil.rmtree(counts, ignore_errors=True)
     return 0
 
 

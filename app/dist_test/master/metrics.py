@@ -1,6 +1,5 @@
 """What the master counts. Under several worker processes the counts are those of all of them."""
 
-import os
 import time
 from collections.abc import Iterator
 
@@ -8,14 +7,12 @@ from flask import Flask, Response, g, request
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from dist_test.errors import DatabaseUnavailable, QueueUnavailable
 from dist_test.master.overview import Overview
+from dist_test.serving import registry_of_all_workers
 
-# prometheus_client reads it too, once, when it is imported: command.py sets it before.
-SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _SECONDS = (0.002, 0.005, 0.02, 0.1, 0.5, 2, 10, 60)
@@ -35,7 +32,7 @@ def render(overview: Overview) -> bytes:
     """All figures in the text format of Prometheus."""
     now = CollectorRegistry()
     now.register(ClusterCollector(overview))
-    return generate_latest(_counted()) + generate_latest(now)
+    return generate_latest(registry_of_all_workers(REGISTRY)) + generate_latest(now)
 
 
 class ClusterCollector(Collector):
@@ -80,14 +77,6 @@ def _gauge(name: str, help_text: str, label: str, values: dict[str, int]) -> Gau
     for key, value in values.items():
         family.add_metric([key], value)
     return family
-
-
-def _counted() -> CollectorRegistry:
-    if SHARED_DIRECTORY not in os.environ:
-        return REGISTRY
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client has no annotation here
-    return registry
 
 
 def _start() -> None:

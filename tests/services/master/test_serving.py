@@ -265,7 +265,7 @@ def test_a_log_directory_gets_the_masters_log_and_that_of_requests(make_master: 
     ask(master, "/stats")
     master.stop()
 
-    assert " INFO dist_test.master.server: Serving on " in (tmp_path / "logs/server.log").read_text()
+    assert " INFO dist_test.serving: Serving on " in (tmp_path / "logs/server.log").read_text()
     assert '"GET /stats HTTP/1.1" 200' in (tmp_path / "logs/server-access.log").read_text()
 
 
