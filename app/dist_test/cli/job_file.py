@@ -41,7 +41,7 @@ def read_job_file(path: str) -> Any:
         raise InvalidJob(f"{where} cannot be read: {exc.strerror}") from exc
     except json.JSONDecodeError as exc:
         raise InvalidJob(f"{where} is not JSON: line {exc.lineno}, column {exc.colno}: {exc.msg}") from exc
-    except (UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # not UTF-8, or thousands of digits or brackets
         raise InvalidJob(f"{where} is not JSON: {exc}") from exc
 
 

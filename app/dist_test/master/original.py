@@ -12,14 +12,14 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, render_template, request
 from werkzeug.exceptions import BadRequest
 
-from dist_test.errors import InvalidJob, JobNotFound, JobNotRunning, SubmitInProgress, TaskNotFound
+from dist_test.errors import JobNotFound, JobNotRunning, SubmitInProgress, TaskNotFound
 from dist_test.master.api import canceled_by
 from dist_test.master.auth import current_owner, open_to_all
 from dist_test.master.links import key_of, link, stored_bytes
 from dist_test.master.log_excerpt import read_excerpt
 from dist_test.master.query import required
 from dist_test.master.site import Site, site
-from dist_test.model.job import Job, parse_original_job
+from dist_test.model.job import parse_original_job
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord, JobRecord, Jobs
 
@@ -37,7 +37,7 @@ _LINKS = {"stdout_link": STDOUT, "stderr_link": STDERR, "artifact_archive_link":
 
 @original.route("/submit_job", methods=METHODS)
 def submit_job() -> Response:
-    job = _parse(required("job_id"), required("job_json"))
+    job = parse_original_job(required("job_id"), required("job_json"))
     site().service.submit(replace(job, owner=current_owner(job.owner)))
     return _success()
 
@@ -96,13 +96,6 @@ def view_log() -> str:
     if name not in (STDOUT, STDERR):
         return render_template("message.html", title="Log", message="Unknown log type")
     return _log_page(required("job_id"), attempt, name)
-
-
-def _parse(job_id: str, job_json: str) -> Job:
-    try:
-        return parse_original_job(job_id, job_json)
-    except (RecursionError, ValueError) as exc:  # thousands of brackets, or of digits
-        raise InvalidJob(f"job_json cannot be read: {exc}") from exc
 
 
 def _retried(task_json: str) -> dict[str, Any]:

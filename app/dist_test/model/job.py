@@ -75,6 +75,8 @@ def parse_original_job(job_id: str, job_json: str) -> Job:
         document = json.loads(job_json)
     except json.JSONDecodeError as exc:
         raise InvalidJob(f"job_json is not JSON: {exc.msg} at character {exc.pos}") from exc
+    except (RecursionError, ValueError) as exc:  # thousands of brackets, or of digits
+        raise InvalidJob(f"job_json cannot be read: {exc}") from exc
     fields = _object(document, "job_json")
     parts = _ORIGINAL_JOB_ID.fullmatch(parse_job_id(job_id))
     prefix = (parts["prefix"] or "") if parts else ""
@@ -90,8 +92,9 @@ def parse_original_job(job_id: str, job_json: str) -> Job:
 
 def parse_job_id(value: Any) -> str:
     """A valid job id. Raises InvalidJob."""
-    if not isinstance(value, str) or not JOB_ID.fullmatch(value):
-        raise InvalidJob(f"job_id is {_shown(value)}; give 1 to 200 letters, digits and ._:@+=,~-")
+    # A path of nothing but dots means another directory: to S3 clients, to browsers, to proxies.
+    if not isinstance(value, str) or not JOB_ID.fullmatch(value) or not value.strip("."):
+        raise InvalidJob(f"job_id is {_shown(value)}; give 1 to 200 letters, digits and ._:@+=,~-, not dots alone")
     return value
 
 
@@ -192,5 +195,8 @@ def _name(fields: dict[str, Any], key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = "missing" if value is None else json.dumps(value)
+    try:
+        shown = "missing" if value is None else json.dumps(value)
+    except (RecursionError, ValueError):  # thousands of brackets, or of digits
+        return "a value too large to show"
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -89,6 +89,7 @@ def test_what_is_wrong_with_a_job_is_named(document: Any, message: str) -> None:
         (b"", "is not JSON: line 1, column 1: Expecting value"),
         (b'{"tasks": "\xff"}', "is not JSON: 'utf-8' codec can't decode byte 0xff"),
         (b"[" * 100_000, "is not JSON: maximum recursion depth exceeded"),
+        (b'{"tasks": ' + b"1" * 5_000 + b"}", "is not JSON: Exceeds the limit"),
     ],
 )
 def test_bad_json_is_told_with_its_place(content: bytes, message: str, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_a_number_may_be_written_as_a_float() -> None:
         pytest.param(document(job_id="a/b"), 'job_id is "a/b"', id="id with a slash"),
         pytest.param(document(job_id="a b"), 'job_id is "a b"', id="id with a space"),
         pytest.param(document(job_id="a\n"), "job_id is", id="id with a newline"),
+        pytest.param(document(job_id=".."), 'job_id is ".."', id="id of dots"),
         pytest.param(document(job_id="x" * 201), "job_id is", id="id too long"),
         pytest.param(document(priority=1), "priority is not known", id="unknown key"),
         pytest.param(document(tasks=None), "tasks is missing", id="no tasks"),
