@@ -51,8 +51,8 @@ def cancel(job_id: str) -> Response:
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise BadRequest('give a JSON object with nothing but "reason", or no body')
     reason = body.get("reason")
-    if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON_CHARACTERS):
-        raise BadRequest(f"reason must be a text of at most {MAX_REASON_CHARACTERS} characters")
+    if reason is not None and not _is_reason(reason):
+        raise BadRequest(f"reason must be one line of at most {MAX_REASON_CHARACTERS} characters")
     return jsonify(_document(site().service.cancel(job_id, reason or canceled_by())))
 
 
@@ -81,6 +81,10 @@ def slaves() -> Response:
 def canceled_by() -> str:
     """The reason of a cancel that gives none."""
     return f"canceled by {current_owner(request.remote_addr or 'somebody')}"
+
+
+def _is_reason(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_REASON_CHARACTERS and value.isprintable()
 
 
 def _document(job: JobRecord) -> Document:

@@ -163,7 +163,9 @@ def test_what_has_ended_or_never_was_is_not_canceled(client: FlaskClient) -> Non
     assert error(client.post(f"{JOBS}/other/cancel"), 404)["code"] == "not_found"
 
 
-@pytest.mark.parametrize("sent", [[], {"reason": 3}, {"reason": "x" * 501}, {"color": "red"}, "x"])
+@pytest.mark.parametrize(
+    "sent", [[], {"reason": 3}, {"reason": "x" * 501}, {"reason": "\ud800"}, {"color": "red"}, "x"]
+)
 def test_a_malformed_cancel_is_refused(client: FlaskClient, sent: Any) -> None:
     submit(client, "a")
 
