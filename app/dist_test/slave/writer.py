@@ -133,8 +133,8 @@ class Writer:
     def _learn(self) -> None:
         try:
             self._finishes.learn()
-        except DistTestError as exc:
-            logger.warning("Some durations were not learned: %s", exc, extra={"action": "learning_lost"})
+        except Exception:  # the history may lose some; the writer must go on
+            logger.exception("Some durations were not learned", extra={"action": "learning_lost"})
 
     def _let_go(self, batch: Sequence[Finished]) -> None:
         for finished in batch:

@@ -4,9 +4,11 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Insert, Table, func
+from sqlalchemy import ColumnElement, Connection, Insert, Table, literal_column
 from sqlalchemy.dialects.mysql import insert
 
+# Literal: pymysql's executemany fills in parameters only between the parentheses of VALUES.
+UTC_NOW: ColumnElement[Any] = literal_column("UTC_TIMESTAMP(6)")
 CHUNK = 1000  # rows in one statement: past this a statement gets no cheaper by the row (performance.md)
 Item = TypeVar("Item")
 
@@ -51,4 +53,4 @@ def _upsert(table: Table, names: tuple[str, ...], now: str | None) -> Insert:
     keys = {column.name for column in table.primary_key}
     statement = insert(table)
     changed = {name: statement.inserted[name] for name in names if name not in keys}
-    return statement.on_duplicate_key_update(changed | ({now: func.utc_timestamp(6)} if now else {}))
+    return statement.on_duplicate_key_update(changed | ({now: UTC_NOW} if now else {}))

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Insert, func, literal_column, select
 from sqlalchemy.dialects.mysql import insert
 
 from dist_test.model.schedule import HISTORY_WEIGHT, learn
-from dist_test.storage.bulk import chunks
+from dist_test.storage.bulk import UTC_NOW, chunks
 from dist_test.storage.database import Database
 from dist_test.storage.schema import durations
 
@@ -70,16 +70,18 @@ def _observe(connection: Connection, observations: Sequence[Observation]) -> Non
         }
         for key, (observation, seconds, runs) in sorted(merged.items())
     ]
-    statement = insert(durations).values(updated_at=func.utc_timestamp(6))
-    weight = func.pow(HISTORY_WEIGHT, statement.inserted.runs)
     for chunk in chunks(rows):
-        connection.execute(
-            statement.on_duplicate_key_update(
-                # learn(), as often as the task was seen in this batch: the old mean fades once for each run.
-                expected_seconds=durations.c.expected_seconds * weight
-                + statement.inserted.expected_seconds * (1 - weight),
-                runs=durations.c.runs + statement.inserted.runs,
-                updated_at=func.utc_timestamp(6),
-            ),
-            list(chunk),
-        )
+        connection.execute(_LEARN, list(chunk))
+
+
+def _learning() -> Insert:
+    """learn(), as often as the task was seen in a batch: the old mean fades once for each run."""
+    statement = insert(durations)
+    weight: ColumnElement[float] = func.pow(literal_column(str(HISTORY_WEIGHT)), statement.inserted.runs)
+    old, new = durations.c.expected_seconds, statement.inserted.expected_seconds
+    return statement.on_duplicate_key_update(
+        expected_seconds=new + (old - new) * weight, runs=durations.c.runs + statement.inserted.runs, updated_at=UTC_NOW
+    )
+
+
+_LEARN = _learning()

@@ -129,6 +129,7 @@ def take(queue: Queue) -> Callable[[], QueueEntry]:
 def job(*descriptions: str, job_id: str = "job", owner: str = "ann", max_retries: int = 0, **fields: object) -> Job:
     """A job with a task for each description."""
     tasks = tuple(
-        Task(isolate_hash="a" * 40, description=description, max_retries=max_retries) for description in descriptions
+        Task(isolate_hash="a" * 40, description=description, timeout_seconds=60, max_retries=max_retries)
+        for description in descriptions
     )
     return replace(Job(job_id=job_id, tasks=tasks, owner=owner), **fields)  # type: ignore[arg-type]  # named by the caller

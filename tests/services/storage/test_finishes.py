@@ -1,8 +1,8 @@
 """Results: counters, retries, events and history, all in one transaction."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
+import pytest
 from sqlalchemy import text
 
 from dist_test.master.service import Service
@@ -10,7 +10,8 @@ from dist_test.model import schedule
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
 from dist_test.storage.database import Database
-from dist_test.storage.durations import Durations
+from dist_test.storage.durations import Durations, Observation
+from dist_test.storage.finishes import Result
 
 from .conftest import Hand, job
 
@@ -100,6 +101,34 @@ def test_too_many_failed_tasks_stop_the_job(service: Service, hand: MakeHand, ta
     assert a.finish(third, Outcome.FAILED, exit_status=1).retried == ()
 
 
+def test_a_batch_is_recorded_and_learned_as_a_whole(
+    service: Service, hand: MakeHand, take: Take, database: Database
+) -> None:
+    service.submit(job(*[f"t{number % 3}" for number in range(9)], max_retries=1))
+    a = hand("a")
+    results = []
+    for number in range(9):
+        entry = take()
+        outcome = Outcome.FAILED if number % 2 else Outcome.SUCCEEDED
+        results.append(Result(claim=a.claim(entry), outcome=outcome, task=entry.task, duration_seconds=5.0))
+    recorded = a.finishes.record(results)
+    a.finishes.learn()
+    assert (len(recorded.counted), len(recorded.retried)) == (9, 4)
+    record = service.jobs.get("job")
+    assert (record.counters.finished_tasks, record.counters.retrying_tasks) == (5, 4)
+    finished = [attempt for attempt in service.jobs.attempts(record.job_key) if attempt.state == "finished"]
+    assert all(attempt.finished_at is not None and attempt.duration_seconds == 5.0 for attempt in finished)
+    assert Durations(database).expected("", ["t0", "t1", "t2"]) == pytest.approx([5.0, 5.0, 5.0])
+
+
+def test_the_mean_fades_once_for_each_run_of_a_batch(service: Service, database: Database) -> None:
+    durations = Durations(database)
+    durations.observe([Observation(project="p", description="a", seconds=10.0)])
+    durations.observe([Observation(project="p", description=name, seconds=20.0) for name in ("a", "a", "b")])
+    expected = 10.0 * 0.49 + 20.0 * 0.51
+    assert durations.expected("p", ["a", "b"]) == pytest.approx([expected, 20.0])
+
+
 def test_history_knows_runs_that_say_something(
     service: Service, hand: MakeHand, take: Take, database: Database
 ) -> None:
@@ -108,7 +137,6 @@ def test_history_knows_runs_that_say_something(
     for outcome, seconds in ((Outcome.SUCCEEDED, 4.0), (Outcome.TIMED_OUT, 1.0), (Outcome.SETUP_FAILED, 1.0)):
         entry = take()
         claim = a.claim(entry)
-        a.tasks[entry.key] = replace(entry.task, timeout_seconds=60)
         a.finish(claim, outcome, duration_seconds=seconds)
     assert Durations(database).expected("", ["one", "two", "three"]) == [4.0, 60.0, None]
 

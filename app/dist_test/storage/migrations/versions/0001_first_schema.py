@@ -132,7 +132,7 @@ TABLES = (
         description VARCHAR(2000) NOT NULL,
         expected_seconds DOUBLE NOT NULL,
         runs INT UNSIGNED NOT NULL,
-        updated_at DATETIME(6) NOT NULL,
+        updated_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
         PRIMARY KEY (duration_key)
     )
     """,
