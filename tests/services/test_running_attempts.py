@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from tests.readable import copy_packages
 
-import dist_test
 from dist_test.errors import RunError
 from dist_test.running.processes import processes_marked, processes_of
 from dist_test.running.records import RunRequest, RunResult
@@ -596,6 +596,8 @@ def test_everything_works_without_root() -> None:
     nobody = 65534
     path = Path(tempfile.mkdtemp(prefix="dist-test-"))
     os.chown(path, nobody, nobody)
+    packages = Path(tempfile.mkdtemp(prefix="dist-test-packages-"))
+    copy_packages(packages)
     program = f"""
 from datetime import timedelta
 from pathlib import Path
@@ -609,9 +611,10 @@ with Runner(work_dir=Path({str(path)!r}, "slot"), user=None, kill_grace=timedelt
 """
     done = subprocess.run(
         ["/usr/bin/python3", "-W", "error", "-c", program],
-        env={"PYTHONPATH": str(Path(dist_test.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"},
         user=nobody, group=nobody, extra_groups=[], capture_output=True, text=True, check=False,
     )  # fmt: skip
     shutil.rmtree(path)
+    shutil.rmtree(packages)
     assert (done.stderr, done.stdout.split()) == ("", ["timed_out", str(nobody)])
     assert processes_marked("DIST_TEST_JOB_ID=without-root") == []

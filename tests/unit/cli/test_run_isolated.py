@@ -8,11 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import click
 import pytest
+from tests.readable import copy_packages
 from tests.unit.cli.conftest import Ran, RunCli
 
-import dist_test
 from dist_test.isolate.cache import BlobCache, CacheLimits
 from dist_test.isolate.digest import digest_bytes
 
@@ -138,40 +137,52 @@ def test_a_cache_that_cannot_be_used_is_told(run_alone: RunCli) -> None:
     assert ran.stderr.startswith("dist-test: cannot use /proc/nothing as a cache: ")
 
 
-def run_without_root(digest: str, cache_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the program in a process of its own: of `nobody` where we are root, else of ourselves."""
+RunWithoutRoot = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_without_root(cache_dir: Path) -> Iterator[RunWithoutRoot]:
+    """Runs the program in a process of its own: of `nobody` where we are root, else of ourselves."""
     user = NOBODY if os.getuid() == 0 else os.getuid()
-    for path in (cache_dir, *cache_dir.rglob("*")):
-        os.chown(path, user, -1)
+    packages = Path(tempfile.mkdtemp(prefix="dist-test-packages-"))
+    copy_packages(packages, "click", "requests", "urllib3", "idna", "certifi", "charset-normalizer")
     script = "import sys; from dist_test.cli.main import main; main(sys.argv[1:])"
-    packages = (Path(dist_test.__file__).parents[1], Path(click.__file__).parents[1])
-    return subprocess.run(
-        # Not sys.executable, which may be below /root.
-        ["/usr/bin/python3", "-c", script, "run-isolated", "-I", NOWHERE, "-H", digest, *arguments],
-        env={
-            "HOME": str(cache_dir),
-            "ISOLATE_CACHE_DIR": str(cache_dir),
-            "PYTHONPATH": ":".join(map(str, packages)),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        cwd="/",
-        user=user if os.getuid() == 0 else None,
-        extra_groups=[] if os.getuid() == 0 else None,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+
+    def run(digest: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        for path in (cache_dir, *cache_dir.rglob("*")):
+            os.chown(path, user, -1)
+        return subprocess.run(
+            # Not sys.executable, which may be below /root.
+            ["/usr/bin/python3", "-c", script, "run-isolated", "-I", NOWHERE, "-H", digest, *arguments],
+            env={
+                "HOME": str(cache_dir),
+                "ISOLATE_CACHE_DIR": str(cache_dir),
+                "PYTHONPATH": str(packages),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            cwd="/",
+            user=user if os.getuid() == 0 else None,
+            extra_groups=[] if os.getuid() == 0 else None,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    yield run
+    shutil.rmtree(packages)
 
 
-def test_it_works_without_being_root(package: Callable[..., str], cache_dir: Path) -> None:
-    done = run_without_root(package("sh", "-c", "id -u; exit 9"), cache_dir)
+def test_it_works_without_being_root(package: Callable[..., str], run_without_root: RunWithoutRoot) -> None:
+    done = run_without_root(package("sh", "-c", "id -u; exit 9"))
 
     assert (done.returncode, done.stderr) == (9, "")
     assert done.stdout == f"{NOBODY if os.getuid() == 0 else os.getuid()}\n"
 
 
-def test_the_leaking_line_is_on_stderr_as_the_original_has_it(package: Callable[..., str], cache_dir: Path) -> None:
-    done = run_without_root(package("true"), cache_dir, "--leak-temp-dir")
+def test_the_leaking_line_is_on_stderr_as_the_original_has_it(
+    package: Callable[..., str], run_without_root: RunWithoutRoot
+) -> None:
+    done = run_without_root(package("true"), "--leak-temp-dir")
 
     level, pid, place, *words = done.stderr.split()
     assert (level, pid.isdigit(), place.startswith("run_isolated(")) == ("WARNING", True, True)
