@@ -11,6 +11,7 @@ MAX_ARTIFACT_BYTES = 200 * 2**20  # uncompressed; what the original allowed
 DROPPED_NAME = "_DROPPED_FILES_.txt"
 # Level 1 packs logs three times as fast as the default, for a tenth more bytes; the slot waits for it.
 _COMPRESSION_LEVEL = 1
+_MAX_NOTES = 10  # a task can make as many unreadable places as it likes, and the notes go into the attempt's row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def archive(
     """
     found, notes = find(root, globs)
     if not found:
-        return 0, notes
+        return 0, _shortened(notes)
     kept, dropped = choose(found, limit_bytes)
     count = 0
     with zipfile.ZipFile(
@@ -68,7 +69,12 @@ def archive(
                 f"{len(dropped)} artifacts ({total} bytes) were left out: more than {limit_bytes} bytes in all. "
                 f"{DROPPED_NAME} in the archive lists them"
             )
-    return count, notes
+    return count, _shortened(notes)
+
+
+def _shortened(notes: list[str]) -> list[str]:
+    left_out = len(notes) - _MAX_NOTES
+    return [*notes[:_MAX_NOTES], f"{left_out} more such notes"] if left_out > 0 else notes
 
 
 class _States(frozenset[tuple[str, ...]]):
@@ -115,7 +121,14 @@ def _walk(root: str, states: _States, notes: list[str]) -> Iterator[Artifact]:
             if entry.is_dir(follow_symlinks=False):
                 pending.append((f"{prefix}{entry.name}/", below))
             elif below.is_match and entry.is_file(follow_symlinks=False):
-                yield Artifact(path=prefix + entry.name, size_bytes=entry.stat(follow_symlinks=False).st_size)
+                yield from _artifact(entry, prefix, notes)
+
+
+def _artifact(entry: os.DirEntry[str], prefix: str, notes: list[str]) -> Iterator[Artifact]:
+    try:
+        yield Artifact(path=prefix + entry.name, size_bytes=entry.stat(follow_symlinks=False).st_size)
+    except OSError as error:  # a path that is too long, say
+        notes.append(f"artifact {_as_text(prefix + entry.name)} could not be read: {error.strerror}")
 
 
 def _listing(root: str, prefix: str, notes: list[str]) -> list[os.DirEntry[str]]:
@@ -123,13 +136,12 @@ def _listing(root: str, prefix: str, notes: list[str]) -> list[os.DirEntry[str]]
         with os.scandir(f"{root}/{prefix}") as entries:
             return list(entries)
     except OSError as error:
-        notes.append(f"artifacts below {prefix or '.'} could not be read: {error.strerror}")
+        notes.append(f"artifacts below {_as_text(prefix) or '.'} could not be read: {error.strerror}")
         return []
 
 
 def _add(packed: zipfile.ZipFile, root: str, artifact: Artifact, notes: list[str]) -> bool:
-    # A zip's names are Unicode; a file's are bytes.
-    name = os.fsencode(artifact.path).decode("utf-8", "backslashreplace")
+    name = _as_text(artifact.path)
     try:
         # By path is safe here: no process of the task is left that could swap the file for a link.
         packed.write(f"{root}/{artifact.path}", name)
@@ -137,6 +149,11 @@ def _add(packed: zipfile.ZipFile, root: str, artifact: Artifact, notes: list[str
         notes.append(f"artifact {name} could not be read: {error.strerror}")
         return False
     return True
+
+
+def _as_text(path: str) -> str:
+    # Names in a zip and in a database are Unicode; a file's are bytes.
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _dropped_listing(dropped: Sequence[Artifact], limit_bytes: int) -> bytes:

@@ -105,6 +105,38 @@ def test_names_that_are_not_unicode_are_escaped(tmp_path: Path) -> None:
     assert packed(tmp_path, ["*"]) == ({"caf\\xe9": b"x"}, [])
 
 
+def test_places_that_cannot_be_read_cost_no_others_and_are_noted_as_text(tree: Path) -> None:
+    _nest(tree, b"\xff" * 100, 45)
+
+    content, notes = packed(tree, ["**/*.log"])
+
+    assert list(content) == ["a.log", "build/a.log"]
+    assert [note.split(" could not be read: ")[1] for note in notes] == ["File name too long"]
+    assert "\\xff" in notes[0].encode().decode()  # so that MySQL takes it
+
+
+def test_of_many_notes_some_are_kept(tree: Path) -> None:
+    for number in range(15):
+        _nest(tree / "build", b"%02d" % number + b"x" * 98, 45)
+
+    _, notes = packed(tree, ["**/*.log"])
+
+    assert len(notes) == 11
+    assert notes[-1] == "5 more such notes"
+
+
+def _nest(directory: Path, name: bytes, depth: int) -> None:
+    """Make directories deeper than a path can be, with a log in the last one."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=descriptor)
+        inner = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(os.open(b"deep.log", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+    os.close(descriptor)
+
+
 def test_files_from_before_1980_can_be_packed(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("x")
     os.utime(tmp_path / "old", (0, 0))
