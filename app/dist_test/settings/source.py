@@ -33,6 +33,7 @@ class Source:
         self.problems: list[str] = []
         self._texts = {} if path is None else self._read_file(path)
         self._environ = environ
+        self._bad: set[str] = set()
         self._values = {setting.name: self._parse(setting) for setting in CATALOG}
 
     def get(self, name: str) -> Any:
@@ -42,7 +43,7 @@ class Source:
     def require(self, name: str) -> Any:
         """The value of `section.key`; notes a problem when it is not set."""
         value = self._values[name]
-        if value is None and not any(f"{name} " in problem for problem in self.problems):
+        if value is None and name not in self._bad:
             setting = BY_NAME[name]
             where = self.path or "the configuration file (~/.dist_test.cnf)"
             self.problems.append(
@@ -86,11 +87,12 @@ class Source:
         if raw is None:
             raw = self._texts.get(setting.name)
             where = f"{self.path}: [{setting.section}] {setting.key}"
-        if raw is None or (raw == "" and setting.default is None):
-            return default_value(setting)
         try:
+            if raw is None or (raw == "" and setting.default is None):
+                return default_value(setting)
             return setting.parse(raw)
         except ValueError as exc:
+            self._bad.add(setting.name)
             shown = "(not shown)" if setting.secret else repr(raw)
             self.problems.append(f"{where} is {shown}: {exc}")
             return None

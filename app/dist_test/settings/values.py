@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Parser = Callable[[str], Any]
 
+MAX_SECONDS = 1_000 * 86_400  # more is a slip of the pen, and in the end too much for a timedelta
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -23,7 +24,10 @@ def text(raw: str) -> str:
 
 def path(raw: str) -> Path:
     """A path; `~` is the home directory."""
-    return Path(raw).expanduser()
+    try:
+        return Path(raw).expanduser()
+    except RuntimeError as exc:
+        raise ValueError("there is no such home directory; give an absolute path") from exc
 
 
 def integer(low: int, high: int) -> Parser:
@@ -38,9 +42,9 @@ def integer(low: int, high: int) -> Parser:
 
 
 def seconds(raw: str) -> float:
-    """A positive number of seconds; fractions are allowed."""
-    if not re.fullmatch(r"\d+(\.\d+)?", raw) or float(raw) <= 0:
-        raise ValueError("give a number of seconds above 0")
+    """A positive number of seconds, at most a thousand days; fractions are allowed."""
+    if not re.fullmatch(r"\d+(\.\d+)?", raw) or not 0 < float(raw) <= MAX_SECONDS:
+        raise ValueError(f"give a number of seconds above 0, at most {MAX_SECONDS}")
     return float(raw)
 
 

@@ -79,6 +79,30 @@ def test_all_mistakes_are_named_at_once_with_file_section_and_key(environ: dict[
     ]
 
 
+def test_a_required_setting_that_is_bad_is_named_once(environ: dict[str, str]) -> None:
+    environ |= {"DIST_TEST_MASTER": "master:8081"}
+    with pytest.raises(ConfigurationError) as caught:
+        load_slave_settings(environ)
+    assert str(caught.value) == (
+        "environment variable DIST_TEST_MASTER is 'master:8081': give an address such as http://master.example.com:8081"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "advice"),
+    [
+        ("DIST_TEST_SLAVE_DRAIN_SECONDS", "9" * 400, "at most 86400000"),
+        ("DIST_TEST_SLAVE_DRAIN_SECONDS", "99999999999999", "at most 86400000"),
+        ("DIST_TEST_SLAVE_WORK_DIR", "~nobody-of-this-name/work", "there is no such home directory"),
+    ],
+)
+def test_a_value_past_all_reason_is_a_mistake_like_any_other(
+    environ: dict[str, str], variable: str, value: str, advice: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=advice):
+        load_slave_settings(environ | {variable: value})
+
+
 def test_a_bad_value_of_a_secret_is_not_shown(environ: dict[str, str]) -> None:
     _write(environ, MINIMAL.replace("[dist_test]", '[dist_test]\naccounts = {"user": hunter2}'))
     with pytest.raises(ConfigurationError) as caught:
