@@ -127,22 +127,20 @@ def _hash_all(paths: Sequence[str]) -> dict[str, Hashed]:
 def _open(path: Path) -> sqlite3.Connection | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _prepare(path)
-    except sqlite3.DatabaseError:
-        # Damaged, or not ours: start again.
-        path.unlink(missing_ok=True)
-        return _open_again(path)
-    except OSError as exc:
+        return _prepare_anew_if_damaged(path)
+    except (OSError, sqlite3.Error) as exc:
         logger.debug("working without a cache of digests: %s", exc)
         return None
 
 
-def _open_again(path: Path) -> sqlite3.Connection | None:
+def _prepare_anew_if_damaged(path: Path) -> sqlite3.Connection:
     try:
         return _prepare(path)
-    except sqlite3.Error as exc:
-        logger.debug("working without a cache of digests: %s", exc)
-        return None
+    except sqlite3.OperationalError:
+        raise  # it cannot be opened or written, or another program has it locked: no reason to remove it
+    except sqlite3.DatabaseError:
+        path.unlink()
+        return _prepare(path)
 
 
 def _prepare(path: Path) -> sqlite3.Connection:

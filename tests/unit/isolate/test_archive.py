@@ -1,7 +1,9 @@
 """Archiving: what ends in the document, what is remembered, what is refused."""
 
+import contextlib
 import json
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -247,3 +249,26 @@ def test_many_files_are_hashed_in_order(top: Path, database: Path) -> None:
     digests = cache.digests([(str(path), path.stat()) for path in files])
     cache.close()
     assert digests == {str(path): digest_bytes(path.name.encode()) for path in files}
+
+
+def test_what_cannot_be_a_cache_of_digests_is_done_without(top: Path, tmp_path: Path) -> None:
+    write(top / "a", "hello")
+    directory = tmp_path / "digests.sqlite"
+    directory.mkdir()
+
+    assert digest_with(top / "a", directory) == digest_bytes(b"hello")
+    assert directory.is_dir()
+
+
+def test_a_locked_cache_of_digests_is_left_alone(top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(top / "a", "hello")
+    database = tmp_path / "digests.sqlite"
+    monkeypatch.setattr(stat_cache_module, "_LOCK_SECONDS", 0.01)
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        other.execute("CREATE TABLE mine (a)")
+        other.commit()
+        other.execute("BEGIN EXCLUSIVE")
+        inode = database.stat().st_ino
+
+        assert digest_with(top / "a", database) == digest_bytes(b"hello")
+        assert database.stat().st_ino == inode
