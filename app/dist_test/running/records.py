@@ -76,7 +76,8 @@ class RunResult:
 
     def discard(self) -> None:
         """Remove the result's files. They survive the next run, so that they can be uploaded beside it."""
-        self.stdout.path.unlink()
-        self.stderr.path.unlink()
+        # Whoever calls this twice, or after a clean-up of the disk, has a verdict in hand that matters more.
+        self.stdout.path.unlink(missing_ok=True)
+        self.stderr.path.unlink(missing_ok=True)
         if self.artifacts is not None:
-            self.artifacts.path.unlink()
+            self.artifacts.path.unlink(missing_ok=True)
