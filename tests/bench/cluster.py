@@ -1,7 +1,7 @@
 """What a whole local cluster does, on the demo's own path: other users, cached trees, claims, leases, recorded results.
 
-Usage: python tests/bench/cluster.py [--slaves 2] [--slots 1] [--runs 5]. Prints the median of each figure and what it is
-held to; ends 1 when one misses it, or when an audit finds anything.
+Usage: python tests/bench/cluster.py [--slaves 2] [--slots 1] [--runs 5]. Prints the median of each figure and what it
+is held to; ends 1 when one misses it, or when an audit finds anything.
 """
 
 import argparse

@@ -10,7 +10,7 @@ import requests
 
 from dist_test.local.services import Master
 
-from .conftest import Farm, wait
+from ..farm import Farm, wait
 from .dying_master import POINTS
 
 TASKS = 10

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Farm, wait
+from ..farm import Farm, wait
 
 
 def _task(digest: str, description: str = "t", **fields: object) -> dict[str, object]:
