@@ -1,7 +1,7 @@
 """The counters of a job: kept up to date by one small change for each attempt that ends."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from dist_test.model.group import Ending, History
 from dist_test.model.outcome import Outcome
@@ -47,8 +47,9 @@ class Counters:
         return self.total_attempts - self.finished_attempts
 
     def __add__(self, other: "Counters") -> "Counters":
-        mine, theirs = asdict(self), asdict(other)
-        return Counters(**{name: mine[name] + theirs[name] for name in mine})
+        # Not asdict, which copies every value: a cancel adds up a job's attempts while nobody else can submit.
+        theirs = vars(other)
+        return Counters(**{name: value + theirs[name] for name, value in vars(self).items()})
 
 
 COUNTER_NAMES = tuple(field.name for field in fields(Counters))
