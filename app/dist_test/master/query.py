@@ -16,7 +16,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 _CURSOR = re.compile(r"(\d{1,9})\.(\d{1,5})")
 
 
-class Place(NamedTuple):
+class Cursor(NamedTuple):
     """A place in a job's list of attempts."""
 
     task: int
@@ -59,7 +59,7 @@ def choice(name: str, choices: type[Choice]) -> Choice | None:
         raise BadRequest(f"{name} is {text!r:.40}; give one of {', '.join(choices)}") from None
 
 
-def attempt_cursor(name: str) -> Place | None:
+def attempt_cursor(name: str) -> Cursor | None:
     """A cursor that `cursor_of` made; None when the parameter is missing."""
     text = request.args.get(name)
     if text is None:
@@ -67,7 +67,7 @@ def attempt_cursor(name: str) -> Place | None:
     match = _CURSOR.fullmatch(text)
     if match is None:
         raise BadRequest(f"{name} is {text!r:.40}; give what an earlier answer said")
-    return Place(int(match[1]), int(match[2]))
+    return Cursor(int(match[1]), int(match[2]))
 
 
 def cursor_of(key: AttemptKey) -> str:
