@@ -3,7 +3,6 @@
 import hashlib
 import re
 from io import BufferedReader, FileIO
-from pathlib import Path
 
 _DIGEST = re.compile(r"[0-9a-f]{40}")
 
@@ -21,9 +20,3 @@ def digest_bytes(content: bytes) -> str:
 def digest_stream(stream: BufferedReader | FileIO) -> str:
     """The digest of what is left in an open file."""
     return hashlib.file_digest(stream, "sha1").hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """The digest of a file's content. Raises OSError."""
-    with path.open("rb", buffering=0) as stream:
-        return digest_stream(stream)
