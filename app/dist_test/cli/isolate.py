@@ -29,7 +29,6 @@ from dist_test.settings import ClientSettings, load_client_settings
 if TYPE_CHECKING:
     from dist_test.isolate.archive import Archiver
     from dist_test.isolate.blob import LocalBlob
-    from dist_test.isolate.cache import CachedTree
     from dist_test.isolate.client import IsolateClient, Progress
 
 _PAIRS = frozenset({"path-variable", "extra-variable", "config-variable"})
@@ -271,35 +270,24 @@ def _download_file(client: "IsolateClient", digest: str, destination: Path) -> N
 
 def _download_tree(client: "IsolateClient", settings: ClientSettings, isolated_hash: str, target: Path) -> None:
     from dist_test.isolate.cache import BlobCache, CacheLimits
+    from dist_test.running.cached import entries_of
     from dist_test.running.tree import write_tree
 
     if target.exists() and any(target.iterdir()):
         raise IsolateError(f"{target} is not empty; give another --target, or remove it first")
-    limits = CacheLimits(
-        max_bytes=settings.cache.max_bytes,
-        min_free_bytes=settings.cache.min_free_bytes,
-        max_items=settings.cache.max_items,
-    )
+    limits = CacheLimits.of(settings.cache)
     try:
         with (
             contextlib.closing(BlobCache(settings.cache.directory, client, limits)) as cache,
             cache.checkout(isolated_hash) as cached,
         ):
             target.mkdir(parents=True, exist_ok=True)
-            write_tree(_entries(cached), target)
+            write_tree(entries_of(cached), target)
     except OSError as exc:
         raise IsolateError(f"{exc.filename or target} cannot be written: {exc.strerror}") from exc
     if cached.tree.command:
         click.echo(f"To run this test please run from the directory {target / cached.tree.relative_cwd}:")
         click.echo(f"  {shlex.join(cached.tree.command)}")
-
-
-def _entries(cached: "CachedTree") -> Iterator[Any]:
-    from dist_test.running.tree import TreeEntry
-
-    for file in cached.tree.files:
-        source = None if file.digest is None else cached.blob_name(file.digest)
-        yield TreeEntry(file.path, source, file.mode, file.link)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,10 @@ from dist_test.errors import ConfigurationError, DistTestError
 from dist_test.isolate.cache import BlobCache, CachedTree, CacheLimits
 from dist_test.isolate.client import IsolateClient
 from dist_test.isolate.digest import is_digest
+from dist_test.running.cached import entries_of
 from dist_test.running.records import OutputFile, RunRequest, RunResult
 from dist_test.running.runner import Runner
-from dist_test.running.tree import TreeEntry
 from dist_test.settings import ClientSettings, load_client_settings
-from dist_test.settings.records import CacheSettings
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ def open_cache(settings: ClientSettings, server: str | None, directory: Path | N
     client = IsolateClient(url, settings.namespace, settings.url_timeout_seconds)
     root = directory or settings.cache.directory
     try:
-        cache = BlobCache(root, client, _limits(settings.cache))
+        cache = BlobCache(root, client, CacheLimits.of(settings.cache))
     except OSError as exc:
         raise ConfigurationError(f"cannot use {root} as a cache: {exc.strerror}; choose another --cache") from exc
     try:
@@ -81,7 +80,7 @@ def request_of(cached: CachedTree, isolated_hash: str, extra_args: tuple[str, ..
     if not command:
         raise DistTestError(f"the package {isolated_hash} has no command; give one after --")
     return RunRequest(
-        entries=_entries(cached),
+        entries=entries_of(cached),
         isolated=cached.isolated,
         command=command,
         relative_cwd=cached.tree.relative_cwd,
@@ -121,22 +120,6 @@ def log_to_stderr(*, verbose: bool) -> None:
         stream=sys.stderr,
     )
     logging.getLogger("urllib3").setLevel(logging.INFO)  # its debug lines show signed links
-
-
-def _entries(cached: CachedTree) -> list[TreeEntry]:
-    return [
-        TreeEntry(
-            path=file.path,
-            source=None if file.digest is None else cached.blob_name(file.digest),
-            mode=file.mode,
-            link=file.link,
-        )
-        for file in cached.tree.files
-    ]
-
-
-def _limits(cache: CacheSettings) -> CacheLimits:
-    return CacheLimits(max_bytes=cache.max_bytes, min_free_bytes=cache.min_free_bytes, max_items=cache.max_items)
 
 
 def _pass_on(result: RunResult) -> None:

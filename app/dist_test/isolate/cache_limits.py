@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dist_test.settings.records import CacheSettings
+
 _SLACK = 20  # a trim frees a twentieth more than it must, so that a full cache is not scanned for every blob
 
 
@@ -14,6 +16,11 @@ class CacheLimits:
     max_bytes: int
     min_free_bytes: int
     max_items: int
+
+    @classmethod
+    def of(cls, settings: CacheSettings) -> "CacheLimits":
+        """The limits that are configured."""
+        return cls(max_bytes=settings.max_bytes, min_free_bytes=settings.min_free_bytes, max_items=settings.max_items)
 
 
 class Entry(NamedTuple):
