@@ -205,7 +205,7 @@ CATALOG: tuple[Setting, ...] = (
     _setting(
         "slave.heartbeat_seconds",
         values.seconds,
-        "15",
+        "5",
         "Seconds between two heartbeats; cancels are noticed at the same time.",
     ),
     _setting(

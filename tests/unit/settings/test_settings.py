@@ -121,6 +121,12 @@ def test_a_heartbeat_longer_than_half_the_lease_is_refused(environ: dict[str, st
         load_slave_settings(environ)
 
 
+def test_by_default_a_canceled_task_is_gone_within_15_seconds(environ: dict[str, str]) -> None:
+    settings = load_slave_settings(environ)
+
+    assert (settings.heartbeat_every + settings.kill_grace).total_seconds() < 15  # noticed late, and deaf to SIGTERM
+
+
 def test_only_loopback_may_submit_unless_told_otherwise(environ: dict[str, str]) -> None:
     assert [str(network) for network in load_master_settings(environ).allowed_ip_ranges] == ["127.0.0.0/8", "::1/128"]
 
