@@ -14,10 +14,12 @@ from dist_test.errors import (
     QueueUnavailable,
 )
 from dist_test.isolate.cache import BlobCache
+from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
 from dist_test.running.records import RunResult
 from dist_test.running.runner import Runner
 from dist_test.slave.holdings import Holding, Holdings, Stop
+from dist_test.slave.metrics import ATTEMPTS, STOPPED
 from dist_test.slave.standing import Standing
 from dist_test.slave.task import SetupFailure, result_of, run_attempt, setup_failed
 from dist_test.slave.uploads import Uploaded, Uploader
@@ -164,11 +166,14 @@ class Slot:
 
     def _hand_on(self, holding: Holding, ran: RunResult | SetupFailure | None) -> None:
         if holding.stopped is not None:
+            STOPPED.labels(holding.stopped.name.lower()).inc()
             self._drop(holding, ran)
         elif isinstance(ran, SetupFailure):
+            ATTEMPTS.labels(Outcome.SETUP_FAILED.value).inc()
             self._shop.standing.setup_failed(ran.reason)
             self._record(holding, setup_failed(holding, ran))
         elif ran is not None:
+            ATTEMPTS.labels(ran.outcome).inc()
             self._shop.standing.set_up()
             self._upload(holding, ran)
 

@@ -20,6 +20,7 @@ from dist_test.settings import SlaveSettings
 from dist_test.slave.heartbeat import Heartbeat
 from dist_test.slave.holdings import Holdings, Stop
 from dist_test.slave.master_client import MasterClient
+from dist_test.slave.metrics import BUSY, SLOTS
 from dist_test.slave.slot import Slot, Workshop
 from dist_test.slave.standing import Standing
 from dist_test.slave.uploads import Uploader
@@ -85,6 +86,8 @@ class Worker:
     def start(self) -> None:
         """Register and begin to take tasks. Raises RunError."""
         self._register()
+        SLOTS.set(len(self._slots))
+        BUSY.set_function(self.busy)
         self._shop.writer.start()
         self._heartbeat.start()
         for slot in self._slots:

@@ -20,7 +20,7 @@ MAX_BATCH = 200  # rows in one transaction: more gains nothing (performance.md)
 # commits among what has finished meanwhile, instead of a transaction for each short task.
 INTERVAL_SECONDS = 0.02
 LEARN_SECONDS = 1.0  # between two writes of the history of durations, beside the results
-PAUSE_SECONDS = 2.0  # between two tries while the database is away
+PAUSE_SECONDS = 2.0
 
 
 class RetryAsker(Protocol):
@@ -52,7 +52,10 @@ class Writer:
         retries: RetryAsker,
         *,
         clock: Callable[[], float] = time.monotonic,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
+        """`pause_seconds`: between two tries while the database is away."""
+        self._pause_seconds = pause_seconds
         self._clock = clock
         self._finishes = finishes
         self._holdings = holdings
@@ -118,7 +121,7 @@ class Writer:
             except Exception:  # one odd result must not end the writing of all others
                 logger.exception("Could not record %d results", len(batch), extra={"action": "record_failed"})
                 return self._give_up(batch)
-            self._given_up.wait(PAUSE_SECONDS)
+            self._given_up.wait(self._pause_seconds)
         return None
 
     def _give_up(self, batch: Sequence[Finished]) -> None:

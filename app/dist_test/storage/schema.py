@@ -3,9 +3,23 @@
 Times are UTC with microseconds, always the database's own clock (UTC_TIMESTAMP(6)).
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Double, Integer, MetaData, Row, SmallInteger, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Double,
+    Integer,
+    MetaData,
+    Row,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.summary import COUNTER_NAMES
@@ -13,7 +27,18 @@ from dist_test.model.summary import COUNTER_NAMES
 REVISION = "0001"  # the newest migration: what this version's services ask for
 
 metadata = MetaData()
-Moment = DATETIME(fsp=6)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time with microseconds: UTC without a zone in the database, aware in Python."""
+
+    impl = DATETIME(fsp=6)
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
 AnyRow = Row[*tuple[Any, ...]]
 
 jobs = Table(

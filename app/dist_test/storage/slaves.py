@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from dist_test.storage.database import Database
-from dist_test.storage.schema import AnyRow
+from dist_test.storage.schema import AnyRow, Moment
 
 LIVE_FOR = timedelta(seconds=60)  # a slave without heartbeat for longer is not counted on
 
@@ -77,7 +77,7 @@ _LIST = text("""
     SELECT slave_id, instance_id, zone, mig, template, slots, busy, state, want, message, idle_since, started_at,
            heartbeat, version, heartbeat > UTC_TIMESTAMP(6) - INTERVAL :live MICROSECOND AS is_live
     FROM slaves ORDER BY slave_id
-""")
+""").columns(idle_since=Moment, started_at=Moment, heartbeat=Moment)
 
 _OTHERS = text("""
     SELECT 1 FROM slaves
