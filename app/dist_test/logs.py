@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dist_test.errors import ConfigurationError
 
-EXTRA_FIELDS = ("action", "job", "task")
+EXTRA_FIELDS = ("action", "job", "task", "digest")
 
 
 class UtcFormatter(logging.Formatter):

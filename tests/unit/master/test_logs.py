@@ -28,11 +28,11 @@ def _restored_logging() -> Iterator[None]:
 def test_a_line_has_time_level_logger_message_and_fields(tmp_path: Path) -> None:
     set_up_logging("server", tmp_path / "logs")
 
-    logging.getLogger("dist_test.x").info("Claimed %s", "it", extra={"action": "claimed", "task": "1/2/3"})
+    logging.getLogger("dist_test.x").info("Claimed %s", "it", extra={"action": "claimed", "digest": "ab"})
 
     line = (tmp_path / "logs/server.log").read_text()
     time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
-    assert re.fullmatch(time + r" INFO dist_test\.x: Claimed it action=claimed task=1/2/3\n", line)
+    assert re.fullmatch(time + r" INFO dist_test\.x: Claimed it action=claimed digest=ab\n", line)
 
 
 def test_without_a_directory_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
