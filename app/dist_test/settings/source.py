@@ -63,7 +63,7 @@ class Source:
         try:
             parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
         except (configparser.Error, OSError, UnicodeDecodeError) as exc:
-            self.problems.append(f"{path} cannot be read: {' '.join(str(exc).split())}")
+            self.problems.append(f"{path} cannot be read: {_why_unreadable(exc)}")
             return {}
         texts = {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
         self.problems += [self._unknown(path, section, "") for section in parser.sections() if section not in SECTIONS]
@@ -96,6 +96,15 @@ class Source:
             shown = "(not shown)" if setting.secret else repr(raw)
             self.problems.append(f"{where} is {shown}: {exc}")
             return None
+
+
+def _why_unreadable(exc: Exception) -> str:
+    # configparser's own words for these two repeat the line, which may hold a password.
+    if isinstance(exc, configparser.MissingSectionHeaderError):
+        return f"line {exc.lineno} stands before the first [section]"
+    if isinstance(exc, configparser.ParsingError):
+        return f"neither [section] nor KEY = VALUE: line {', '.join(str(number) for number, _ in exc.errors)}"
+    return " ".join(str(exc).split())
 
 
 def _hint(near: list[str]) -> str:

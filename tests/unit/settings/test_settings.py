@@ -111,6 +111,24 @@ def test_a_bad_value_of_a_secret_is_not_shown(environ: dict[str, str]) -> None:
     assert "[dist_test] accounts is (not shown): not JSON" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[mysql]\nhost = db\npassword hunter2\n", "neither [section] nor KEY = VALUE: line 3"),
+        ("password = hunter2\n[mysql]\n", "line 1 stands before the first [section]"),
+        ("[mysql]\npassword = a\npassword = hunter2\n", "option 'password' in section 'mysql' already exists"),
+    ],
+)
+def test_a_file_that_is_no_ini_file_is_told_without_its_secrets(
+    environ: dict[str, str], text: str, reason: str
+) -> None:
+    _write(environ, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_client_settings(environ)
+    assert reason in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_secrets_are_not_in_the_records_text(environ: dict[str, str]) -> None:
     assert "50%off" not in repr(load_master_settings(environ))
 
