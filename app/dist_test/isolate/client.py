@@ -1,7 +1,6 @@
 """The client of an isolate server, in the v1 protocol that Go and later Python clients speak too."""
 
 import base64
-import binascii
 import json
 import logging
 import threading
@@ -294,5 +293,5 @@ def _reason(response: requests.Response) -> str:
 def _base64(content: str) -> bytes:
     try:
         return base64.b64decode(content, validate=True)
-    except (binascii.Error, TypeError) as exc:
+    except (ValueError, TypeError) as exc:
         raise DigestMismatch(f"the isolate server sent content that is not base64: {exc}") from exc
