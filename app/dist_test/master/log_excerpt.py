@@ -17,14 +17,16 @@ class Excerpt:
     left_out_bytes: int
 
 
-def read_excerpt(stream: LogStream, size_bytes: int) -> Excerpt:
+def read_excerpt(
+    stream: LogStream, size_bytes: int, *, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES
+) -> Excerpt:
     """Read a log and close it. Never more than the head, the tail and one chunk are in memory."""
     try:
-        head = stream.read(HEAD_BYTES if size_bytes > HEAD_BYTES + TAIL_BYTES else HEAD_BYTES + TAIL_BYTES)
+        head = stream.read(head_bytes if size_bytes > head_bytes + tail_bytes else head_bytes + tail_bytes)
         tail, seen = b"", 0
         while chunk := stream.read(_CHUNK_BYTES):
             seen += len(chunk)
-            tail = (tail + chunk)[-TAIL_BYTES:]
+            tail = (tail + chunk)[-tail_bytes:]
     finally:
         stream.close()
     return Excerpt(head=_text(head), tail=_text(tail), left_out_bytes=seen - len(tail))

@@ -1,28 +1,33 @@
 """The pages for people: plain HTML, without scripts."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from dist_test.errors import JobNotFound, ResultNotFound
+from dist_test.errors import JobNotFound, ResultNotFound, ResultStoreUnavailable
 from dist_test.master.auth import open_to_all
-from dist_test.master.links import link, stored_bytes
+from dist_test.master.links import key_of, link, stored_bytes
+from dist_test.master.log_excerpt import read_excerpt
 from dist_test.master.original import METHODS, attempt_pages
 from dist_test.master.overview import count_fleet
 from dist_test.master.query import attempt_cursor, choice, cursor_of, page, required, whole_number
 from dist_test.master.site import site
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
+from dist_test.model.task import AttemptKey
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord, JobRecord
 
 web = Blueprint("web", __name__)
 
 JOBS_PER_PAGE = 50
 ATTEMPTS_PER_PAGE = 100
+SHOWN_BYTES = 16 * 2**10  # of the end of a log, where a test says what went wrong
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -65,9 +70,43 @@ def job() -> Response | str:
         states=list(AttemptFilter),
         state=only,
         search=search,
+        shown=_shown_log(record, attempts),
         is_first_page=after is None,
+        after=request.args.get("after"),
         next=cursor_of(attempts[-1].key) if more else None,
     )
+
+
+class LogName(StrEnum):
+    """Which log to show."""
+
+    STDOUT = STDOUT
+    STDERR = STDERR
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownLog:
+    """The end of a log that the job page shows below its attempt."""
+
+    key: AttemptKey
+    name: str
+    text: str
+
+
+def _shown_log(job: JobRecord, attempts: Sequence[AttemptRecord]) -> ShownLog | None:
+    """The log that was asked for, if it was stored by an attempt on this page of the list."""
+    name, number = choice("log", LogName), whole_number("attempt", default=0, low=0, high=2**15)
+    wanted = [item for item in attempts if (item.task_id, item.key.attempt) == (request.args.get("task_id"), number)]
+    size = stored_bytes(wanted[0], name) if name and wanted else None
+    if name is None or size is None:
+        return None
+    try:
+        stream = site().results.open(key_of(job.job_id, wanted[0], name))
+        excerpt = read_excerpt(stream, size, head_bytes=0, tail_bytes=SHOWN_BYTES)
+    except (ResultNotFound, ResultStoreUnavailable) as exc:
+        # The rest of the page is no worse for it.
+        return ShownLog(key=wanted[0].key, name=name, text=f"It cannot be read: {exc}")
+    return ShownLog(key=wanted[0].key, name=name, text=excerpt.head + excerpt.tail)
 
 
 @web.get("/download")

@@ -69,9 +69,15 @@ class AttemptRecord:
     finished_at: datetime | None
     message: str | None
     logs_lost: bool
+    prior_failures: int
     stdout_bytes: int | None
     stderr_bytes: int | None
     artifact_bytes: int | None
+
+    @property
+    def is_flaky(self) -> bool:
+        """Whether this is the success of a task that had failed before."""
+        return self.outcome is Outcome.SUCCEEDED and self.prior_failures > 0
 
     @property
     def status(self) -> int | None:
@@ -128,6 +134,7 @@ _PLAIN_FIELDS = (
     "started_at",
     "finished_at",
     "message",
+    "prior_failures",
     "stdout_bytes",
     "stderr_bytes",
     "artifact_bytes",

@@ -3,13 +3,16 @@
 import json
 import re
 from html.parser import HTMLParser
+from io import BytesIO
 
 import pytest
 from flask.testing import FlaskClient
 
 from dist_test.master import web
 from dist_test.model.outcome import Outcome
+from dist_test.model.result_key import result_key
 from dist_test.storage.database import Database
+from dist_test.storage.results import Bucket
 from dist_test.storage.slaves import SlaveDescription, Slaves
 
 from .conftest import HASH, Hand, job_document
@@ -123,8 +126,33 @@ def test_a_job_page_shows_how_it_stands_and_how_to_run_a_task_again(client: Flas
     assert "failed (3)" in page.text
     assert "it broke" in page.text
     assert f"dist-test run-isolated --hash {HASH} --leak-temp-dir" in page.text
-    assert f"/view_log?job_id=job&task_id={HASH}.0&attempt=0&log=stdout" in page.links
+    assert any(f"task_id={HASH}.0&attempt=0&log=stdout" in link and link.endswith("#log") for link in page.links)
     assert f"/download?job_id=job&task_id={HASH}.0&attempt=0&name=stdout" in page.links
+
+
+def test_the_end_of_a_log_is_shown_in_place(client: FlaskClient, hand: Hand, bucket: Bucket) -> None:
+    submit(client, "FooTest", "BarTest")
+    log = b"the beginning\n" + b"." * 20_000 + b"\n</pre><script>the end"
+    hand.run(Outcome.FAILED, exit_status=3, stdout_bytes=len(log))
+    bucket.put_file(result_key("job", f"{HASH}.0", 0, 1, "stdout"), BytesIO(log))
+
+    page = read(client, f"/job?job_id=job&task_id={HASH}.0&attempt=0&log=stdout&state=failed&q=")
+
+    assert "</pre><script>the end" in page.text
+    assert "the beginning" not in page.text
+    assert f"/view_log?job_id=job&task_id={HASH}.0&attempt=0&log=stdout" in page.links
+    assert "/job?job_id=job&state=failed&q=" in page.links
+
+
+def test_a_log_that_is_gone_leaves_the_rest_of_the_page(client: FlaskClient, hand: Hand, bucket: Bucket) -> None:
+    submit(client, "FooTest")
+    hand.run(Outcome.FAILED, exit_status=3, stdout_bytes=5)
+    bucket.delete([result_key("job", f"{HASH}.0", 0, 1, "stdout")])
+
+    page = read(client, f"/job?job_id=job&task_id={HASH}.0&attempt=0&log=stdout")
+
+    assert "It cannot be read" in page.text
+    assert "FooTest" in page.text
 
 
 def test_a_flaky_attempt_is_marked(client: FlaskClient, hand: Hand) -> None:

@@ -56,6 +56,7 @@ ATTEMPT = AttemptRecord(
     finished_at=NOON + timedelta(seconds=3.5),
     message=None,
     logs_lost=False,
+    prior_failures=0,
     stdout_bytes=1,
     stderr_bytes=None,
     artifact_bytes=None,
