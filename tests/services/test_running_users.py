@@ -11,6 +11,7 @@ import pytest
 
 from dist_test.errors import ConfigurationError
 from dist_test.running.users import claim_user
+from dist_test.running.work_dir import WorkDir
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: adds users")
 PREFIX = "dt-claim-test"
@@ -72,3 +73,16 @@ def test_a_lock_directory_that_others_can_write_to_is_refused(tmp_path: Path) ->
     tmp_path.chmod(0o777)
     with pytest.raises(ConfigurationError, match="only root can write"):
         claim_user(prefix=PREFIX, lock_dir=tmp_path)
+
+
+@pytest.mark.usefixtures("two_users")
+def test_a_slot_whose_user_is_another_after_a_restart_begins_empty(tmp_path: Path) -> None:
+    with claim_user(prefix=PREFIX, lock_dir=tmp_path) as first, claim_user(prefix=PREFIX, lock_dir=tmp_path) as second:
+        for user in (first, second):
+            work_dir = WorkDir(tmp_path / "slot", user)
+            work_dir.prepare()
+            assert list(work_dir.attempt.iterdir()) == []
+            assert work_dir.attempt.stat().st_uid == user.uid
+            (work_dir.attempt / "tree").mkdir(mode=0o700)
+            os.chown(work_dir.attempt / "tree", user.uid, user.gid)
+            work_dir.release()

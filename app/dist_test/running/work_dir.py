@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -52,9 +53,19 @@ class WorkDir:
         return leaked / "tree"
 
     def _make_attempt(self) -> None:
+        self._remove_anothers()
         self.attempt.mkdir(mode=0o700, exist_ok=True)
         if self._user is not None:
             os.chown(self.attempt, self._user.uid, self._user.gid)
+
+    def _remove_anothers(self) -> None:
+        """A restart may give the slot another user, who cannot clean what the earlier one owns."""
+        if self._user is None or not self.attempt.exists():
+            return
+        if {path.lstat().st_uid for path in (self.attempt, *self.attempt.iterdir())} != {self._user.uid}:
+            # As root where tasks could write: rm goes by descriptors, and follows no link that somebody swaps in.
+            removing = ["/bin/rm", "-rf", "--one-file-system", "--", str(self.attempt)]
+            subprocess.run(removing, check=False, stderr=subprocess.DEVNULL)
 
     def _lock(self, limit_seconds: float) -> None:
         self.lock_fd = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
