@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from flask import Flask
@@ -26,6 +27,8 @@ from dist_test.model.task import AttemptKey
 from dist_test.settings.catalog import BY_NAME, CATALOG, SECTIONS
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord, JobRecord
 
+Record = TypeVar("Record", JobRecord, AttemptRecord)
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -33,39 +36,15 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FILES_AND_MODULES = {"slave.log", "dist_test.cnf", "isolate.client"}
 VARIABLES_OF_OTHERS = {"DIST_TEST_CNF", "DIST_TEST_JOB_ID", "DIST_TEST_TASK_ID", "DIST_TEST_ATTEMPT"}
 
-JOB = JobRecord(
-    job_key=1,
-    job_id="demo.ann.1700000000.1",
-    name="",
-    project="",
-    owner="",
-    state="running",
-    max_failed_tasks=None,
-    submitted_at=datetime(2026, 1, 2, tzinfo=UTC),
-    enqueued_at=None,
-    finished_at=None,
-    cancel_reason=None,
-    counters=Counters(),
-)
-ATTEMPT = AttemptRecord(
-    key=AttemptKey(1, 0, 0),
-    task_id=f"{'a' * 40}.0",
-    description="",
-    state="queued",
-    outcome=None,
-    exit_status=None,
-    duration_seconds=None,
-    slave_id=None,
-    claim=0,
-    queued_at=datetime(2026, 1, 2, tzinfo=UTC),
-    started_at=None,
-    finished_at=None,
-    message=None,
-    logs_lost=False,
-    stdout_bytes=None,
-    stderr_bytes=None,
-    artifact_bytes=None,
-)
+
+def with_nothing(record: type[Record], **values: Any) -> Record:
+    """A record whose fields are None but for these: only the keys of its document matter here."""
+    nothing: dict[str, Any] = {field.name: None for field in fields(record)}
+    return record(**nothing | values)
+
+
+JOB = with_nothing(JobRecord, job_id="demo.ann.1700000000.1", counters=Counters())
+ATTEMPT = with_nothing(AttemptRecord, key=AttemptKey(1, 0, 0), state="queued")
 
 
 class NoResults:
