@@ -62,10 +62,13 @@ def counts_of_all_workers(program: str) -> Iterator[None]:
     _sweep(prefix)
     directory, descriptor = _make_locked(prefix)
     os.environ[_SHARED_DIRECTORY] = str(directory)
+    own_pid = os.getpid()
     try:
         yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        # A worker that ends comes by here as well: gunicorn forks it inside the context.
+        if os.getpid() == own_pid:
+            shutil.rmtree(directory, ignore_errors=True)
         os.close(descriptor)
 
 

@@ -14,6 +14,7 @@ from dist_test.local.ports import is_free
 from dist_test.local.program import is_ok, wait_until
 
 AT_ONCE = timedelta(seconds=1)
+SOON = timedelta(seconds=15)
 
 
 class IsolateServer(services.IsolateServer):
@@ -62,6 +63,20 @@ def test_a_killed_server_starts_again_and_removes_what_it_left(server: IsolateSe
     assert len(left) == 1
     assert not left[0].exists()
     assert len(list(server.temporary.iterdir())) == 1
+
+
+def test_a_worker_that_ends_leaves_the_counts_to_the_others(server: IsolateServer) -> None:
+    (counts,) = server.temporary.iterdir()
+    old = workers_of(server.pid)
+    os.kill(old[0], signal.SIGTERM)
+
+    assert wait_until(lambda: old[0] not in workers_of(server.pid) and len(workers_of(server.pid)) == 2, limit=SOON)
+    assert counts.is_dir()
+    assert wait_until(lambda: all(is_ok(server.port, "/metrics") for _ in range(5)), limit=SOON)
+
+
+def workers_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_server_that_is_stopped_leaves_nothing(server: IsolateServer) -> None:
