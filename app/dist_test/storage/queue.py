@@ -14,6 +14,7 @@ import greenstalk
 
 from dist_test.errors import DeadlineSoon, QueueEntryGone, QueueEntryTooBig, QueueUnavailable
 from dist_test.settings import BeanstalkSettings
+from dist_test.storage.bulk import chunks
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -119,7 +120,7 @@ class Queue:
     def peek_all(self, entries: Sequence[int]) -> list[str | None]:
         """The bodies of entries by id, in the same order; None for an entry that is not there."""
         found: list[str | None] = []
-        for chunk in _chunks(entries, PIPELINE):
+        for chunk in chunks(entries, PIPELINE):
             found += self._repeated(lambda _, chunk=chunk: self._peek_chunk(chunk))  # type: ignore[misc]  # bound now
         return found
 
@@ -219,7 +220,7 @@ class Queue:
 
     def _pipelined(self, commands: Sequence[bytes]) -> list[bytes]:
         answers: list[bytes] = []
-        for chunk in _chunks(commands, PIPELINE):
+        for chunk in chunks(commands, PIPELINE):
             answers += self._repeated(lambda _, chunk=chunk: self._exchange(chunk))  # type: ignore[misc]  # bound now
         return answers
 
@@ -273,14 +274,6 @@ def _peeked(lines: BufferedReader) -> str | None:
         return None
     body = lines.read(int(words[2]) + 2)
     return (body or b"")[:-2].decode(errors="replace")
-
-
-Item = TypeVar("Item")
-
-
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 class Queues:

@@ -12,35 +12,6 @@ LIVE_FOR = timedelta(seconds=60)  # a slave without heartbeat for longer is not 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slave:
-    """A slave as it last described itself.
-
-    `state` is up, draining, drained or quarantined; `want` is run or drain. `idle_since` is None while a task runs.
-    """
-
-    slave_id: str
-    instance_id: str
-    zone: str
-    mig: str
-    template: str
-    slots: int
-    busy: int
-    state: str
-    want: str
-    message: str
-    idle_since: datetime | None
-    started_at: datetime
-    heartbeat: datetime
-    version: str
-    is_live: bool
-
-    @classmethod
-    def from_row(cls, row: AnyRow) -> "Slave":
-        fields = dict(row._mapping)
-        return cls(**fields | {"is_live": bool(fields["is_live"])})
-
-
-@dataclass(frozen=True, kw_only=True)
 class SlaveDescription:
     """What a slave knows of itself when it starts."""
 
@@ -51,6 +22,28 @@ class SlaveDescription:
     template: str
     slots: int
     version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slave(SlaveDescription):
+    """A slave as it last described itself.
+
+    `state` is up, draining, drained or quarantined; `want` is run or drain. `idle_since` is None while a task runs.
+    """
+
+    busy: int
+    state: str
+    want: str
+    message: str
+    idle_since: datetime | None
+    started_at: datetime
+    heartbeat: datetime
+    is_live: bool
+
+    @classmethod
+    def from_row(cls, row: AnyRow) -> "Slave":
+        fields = dict(row._mapping)
+        return cls(**fields | {"is_live": bool(fields["is_live"])})
 
 
 _REGISTER = text("""
