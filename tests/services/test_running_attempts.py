@@ -44,18 +44,27 @@ class Slot:
         self.runner = self.new_runner()
         self.runner.start()
 
-    def new_runner(self, *, output_limit_bytes: int = MEBIBYTE, patience_seconds: float = 60) -> Runner:
+    def new_runner(
+        self, *, output_limit_bytes: int = MEBIBYTE, artifact_limit_bytes: int = MEBIBYTE, patience_seconds: float = 60
+    ) -> Runner:
         return Runner(
             work_dir=self.work_dir / "slot",
             user=self.user,
             output_limit_bytes=output_limit_bytes,
+            artifact_limit_bytes=artifact_limit_bytes,
             kill_grace=GRACE,
             patience=timedelta(seconds=patience_seconds),
         )
 
-    def restart(self, *, output_limit_bytes: int = MEBIBYTE, patience_seconds: float = 60) -> None:
+    def restart(
+        self, *, output_limit_bytes: int = MEBIBYTE, artifact_limit_bytes: int = MEBIBYTE, patience_seconds: float = 60
+    ) -> None:
         self.runner.close()
-        self.runner = self.new_runner(output_limit_bytes=output_limit_bytes, patience_seconds=patience_seconds)
+        self.runner = self.new_runner(
+            output_limit_bytes=output_limit_bytes,
+            artifact_limit_bytes=artifact_limit_bytes,
+            patience_seconds=patience_seconds,
+        )
         self.runner.start()
 
     def request(
@@ -537,6 +546,15 @@ def test_artifacts_do_not_lead_outside_the_tree(slot: Slot) -> None:
     assert result.artifacts is not None
     with zipfile.ZipFile(result.artifacts.path) as packed:
         assert packed.namelist() == ["b.log"]
+
+
+def test_artifacts_over_the_operators_limit_are_left_out_and_said(slot: Slot) -> None:
+    slot.restart(artifact_limit_bytes=5_000)
+    result = slot.run("echo small > a.log; head -c 9000 /dev/zero > b.log", artifact_globs=("*.log",))
+    assert result.artifacts is not None
+    with zipfile.ZipFile(result.artifacts.path) as packed:
+        assert packed.namelist() == ["a.log", "_DROPPED_FILES_.txt"]
+    assert any("more than 5000 bytes in all" in note for note in result.artifacts.notes)
 
 
 def test_without_a_match_there_is_no_archive(slot: Slot) -> None:

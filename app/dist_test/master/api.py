@@ -1,4 +1,4 @@
-"""`/api/v1`: strict JSON. docs/reference/api.md describes it."""
+"""`/api/v1`: strict JSON. docs/reference/http-api.md describes it."""
 
 import json
 from dataclasses import replace

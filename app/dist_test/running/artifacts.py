@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import IO
 
-MAX_ARTIFACT_BYTES = 200 * 2**20  # uncompressed; what the original allowed
+from dist_test.running.wire import MAX_ARTIFACT_BYTES
+
 DROPPED_NAME = "_DROPPED_FILES_.txt"
 # Level 1 packs logs three times as fast as the default, for a tenth more bytes; the slot waits for it.
 _COMPRESSION_LEVEL = 1

@@ -101,7 +101,7 @@ class Launcher:
             if work.command:
                 ended = self._run(work.command, work.serial, (fds[0], fds[1]))
             if work.archive:
-                archived, notes = _archive(f"{self._attempt_dir}/tree", work.archive, fds[-1])
+                archived, notes = _archive(f"{self._attempt_dir}/tree", work, fds[-1])
         finally:
             if work.clean:
                 self.clean()
@@ -148,10 +148,10 @@ def _write_files(tree: str, files: Files) -> None:
         os.makedirs(f"{tree}/{files.relative_cwd}", exist_ok=True)
 
 
-def _archive(tree: str, globs: list[str], fd: int) -> tuple[int, list[str]]:
+def _archive(tree: str, work: Work, fd: int) -> tuple[int, list[str]]:
     try:
         with os.fdopen(os.dup(fd), "wb") as target:
-            return artifacts.archive(tree, globs, target)
+            return artifacts.archive(tree, work.archive or [], target, limit_bytes=work.archive_limit_bytes)
     except OSError as error:
         # The outcome stands without its artifacts.
         return 0, [f"the artifacts could not be archived: {error}"]

@@ -21,7 +21,7 @@ from dist_test.running.launcher_process import LauncherLostError, LauncherProces
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.result_files import ResultFiles
 from dist_test.running.users import TaskUser
-from dist_test.running.wire import CANCELED, FAILED, Command, Done, Ended, Files, Work
+from dist_test.running.wire import CANCELED, FAILED, MAX_ARTIFACT_BYTES, Command, Done, Ended, Files, Work
 from dist_test.running.work_dir import WorkDir
 
 DEFAULT_OUTPUT_LIMIT_BYTES = 20 * 2**20  # per stream
@@ -53,6 +53,7 @@ class Runner:
         work_dir: Path,
         user: TaskUser | None,
         output_limit_bytes: int = DEFAULT_OUTPUT_LIMIT_BYTES,
+        artifact_limit_bytes: int = MAX_ARTIFACT_BYTES,
         kill_grace: timedelta = DEFAULT_KILL_GRACE,
         container: ContainerProgram | None = None,
         base_environment: Mapping[str, str] | None = None,
@@ -66,6 +67,7 @@ class Runner:
         self._work_dir = WorkDir(work_dir, user)
         self._user = user
         self._output_limit_bytes = output_limit_bytes
+        self._artifact_limit_bytes = artifact_limit_bytes
         self._kill_grace = kill_grace
         self._container = container
         self._base_environment = dict(base_environment or {})
@@ -191,6 +193,7 @@ class Runner:
                 env=self._environment(request, attempt),
             ),
             archive=list(request.artifact_globs),
+            archive_limit_bytes=self._artifact_limit_bytes,
             clean=not request.leak,
         )
         return self._exchange(attempt, self._main_launcher(), work, files.outputs + files.archive)
@@ -204,7 +207,9 @@ class Runner:
             self._exchange(attempt, self._main_launcher(), replace(work, files=_files(request)))
             ran = self._exchange(attempt, self._engine_launcher(), replace(work, command=command), files.outputs)
             self._check_engine(ran, cid_file, files)
-            archive = replace(work, archive=list(request.artifact_globs))
+            archive = replace(
+                work, archive=list(request.artifact_globs), archive_limit_bytes=self._artifact_limit_bytes
+            )
             archived = self._exchange(attempt, self._main_launcher(), archive, files.archive)
             return replace(archived, ended=ran.ended)
         finally:

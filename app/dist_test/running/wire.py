@@ -5,6 +5,7 @@ from typing import Any
 
 from dist_test.running.tree import TreeEntry
 
+MAX_ARTIFACT_BYTES = 200 * 2**20  # uncompressed; what the original allowed
 SUCCEEDED, FAILED, TIMED_OUT, CANCELED = "succeeded", "failed", "timed_out", "canceled"
 
 
@@ -47,6 +48,7 @@ class Work:
     files: Files | None = None
     command: Command | None = None
     archive: list[str] | None = None
+    archive_limit_bytes: int = MAX_ARTIFACT_BYTES
     clean: bool = False
 
     @classmethod

@@ -51,9 +51,14 @@ class Holding:
             if self._stopped is not None:
                 return
             self._stopped = why
-            interrupt = self._interrupt
-        if interrupt is not None:
-            interrupt()
+            # Under the lock: once ended() has returned, nothing is interrupted any more.
+            if self._interrupt is not None:
+                self._interrupt()
+
+    def ended(self) -> None:
+        """Note that the attempt does not run any more: from here, stop() leaves alone what its slot runs next."""
+        with self._lock:
+            self._interrupt = None
 
 
 class Holdings:

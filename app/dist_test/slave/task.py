@@ -40,6 +40,9 @@ def run_attempt(holding: Holding, cache: BlobCache, runner: Runner) -> RunResult
     except (IsolateError, RunError, OSError) as exc:
         logger.warning("Could not set up %s: %s", holding.entry.name, exc, extra={"action": "setup_failed"})
         return SetupFailure(reason=str(exc))
+    finally:
+        # It is held until it is recorded, and may be lost until then; by then the runner has the next one.
+        holding.ended()
 
 
 def result_of(holding: Holding, ran: RunResult, uploaded: Uploaded) -> Result:

@@ -199,6 +199,7 @@ def _runner(settings: SlaveSettings, number: int, user: TaskUser | None) -> Runn
         work_dir=settings.work_dir / f"slot{number}",
         user=user,
         output_limit_bytes=settings.output_limit_bytes,
+        artifact_limit_bytes=settings.artifact_limit_bytes,
         kill_grace=settings.kill_grace,
         container=ContainerProgram(
             program=(settings.container_program, *settings.container_global_args),
