@@ -27,6 +27,9 @@ ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.05
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 60
+# A host that froze or lost its power in a transaction sends nothing, not even the end of its connection. Its locks, on
+# the row of a job say, would stay for MySQL's eight hours, and nothing of that job could be recorded.
+SILENCE_SECONDS = 60
 
 
 class Affected(NamedTuple):
@@ -40,14 +43,24 @@ class Database:
     """A pool of connections to one MySQL database. Safe to share between threads; not across a fork."""
 
     def __init__(
-        self, settings: MysqlSettings, *, pool_size: int = 8, sleep: Callable[[float], None] = time.sleep
+        self,
+        settings: MysqlSettings,
+        *,
+        pool_size: int = 8,
+        silence_seconds: int = SILENCE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """`silence_seconds`: after so long without a statement the server ends a connection, and its transaction."""
         self.settings = settings
         self._sleep = sleep
-        self.engine = _engine(settings, pool_size)
+        self.engine = _engine(settings, pool_size, silence_seconds)
         # Its transactions end with their script, so a returned connection needs no ROLLBACK: a round trip saved.
         self._scripts = _engine(
-            settings, pool_size, pool_reset_on_return=None, connect_args={"client_flag": CLIENT.MULTI_STATEMENTS}
+            settings,
+            pool_size,
+            silence_seconds,
+            pool_reset_on_return=None,
+            connect_args={"client_flag": CLIENT.MULTI_STATEMENTS},
         )
 
     def run(self, work: Callable[[Connection], Result], *, attempts: int = ATTEMPTS) -> Result:
@@ -144,7 +157,12 @@ def _advice(found: str | None) -> str:
 
 
 def _engine(
-    settings: MysqlSettings, pool_size: int, *, connect_args: Mapping[str, Any] | None = None, **options: Any
+    settings: MysqlSettings,
+    pool_size: int,
+    silence_seconds: int,
+    *,
+    connect_args: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Engine:
     url = URL.create(
         "mysql+pymysql",
@@ -160,14 +178,16 @@ def _engine(
         isolation_level="READ COMMITTED",
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_recycle=1800,
+        # A pooled connection is replaced before the server ends it.
+        pool_recycle=silence_seconds // 2,
         pool_timeout=30,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "read_timeout": READ_TIMEOUT_SECONDS,
             "write_timeout": READ_TIMEOUT_SECONDS,
             # The mode that both servers ship as default, so that a value that does not fit is an error everywhere.
-            "init_command": "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00'",
+            "init_command": "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',"
+            f" wait_timeout = {silence_seconds:d}",
             **(connect_args or {}),
         },
         **options,
