@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from dist_test.isolate.client import IsolateClient
 from dist_test.isolate.stat_cache import StatCache
 from dist_test.local.configuration import BUCKET, Addresses, Files, write_configurations
 from dist_test.local.daemons import Beanstalkd, MariaDb, SeaweedFs
-from dist_test.local.program import Program
+from dist_test.local.program import Program, beside_python
 from dist_test.local.services import IsolateServer, Master, Slave
 from dist_test.settings import MysqlSettings
 from dist_test.storage.database import Database
@@ -143,6 +144,12 @@ class Farm:
         answer.raise_for_status()
         job: dict[str, Any] = answer.json()
         return job
+
+    def operate(self, *arguments: str) -> str:
+        """Run `dist-test-master` to its end; give back what it said."""
+        environment = os.environ | {"DIST_TEST_CNF": str(self.files.service_configuration)}
+        command = [beside_python("dist-test-master"), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     def tube(self) -> int:
         """How many entries there are in the tube, reserved ones included."""

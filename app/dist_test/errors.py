@@ -21,6 +21,10 @@ class TaskNotFound(DistTestError):
     """The job has no such task or attempt."""
 
 
+class SlaveNotFound(DistTestError):
+    """No slave has this id."""
+
+
 class JobConflict(DistTestError):
     """A job with this id is there already, with other tasks."""
 

@@ -137,12 +137,12 @@ def test_a_second_sigterm_hands_tasks_back_without_using_anything_up(farm: Farm,
 def test_a_slave_drains_and_resumes_as_its_row_wants(farm: Farm, marks: Path) -> None:
     farm.start()
     farm.slave()
-    farm.sql("UPDATE slaves SET want = 'drain'")
+    farm.operate("drain", "slave-0")
     wait(lambda: farm.sql("SELECT state FROM slaves")[0].state == "drained")
     farm.submit("j", _task(farm.archive("exit 0")))
     wait(lambda: farm.sql("SELECT state FROM slaves")[0].state == "drained")
     assert farm.job("j")["state"] == "running"
-    farm.sql("UPDATE slaves SET want = 'run'")
+    farm.operate("resume", "slave-0")
     assert farm.wait_for_job("j")["result"] == "succeeded"
 
 

@@ -1,6 +1,7 @@
-"""The program dist-test-master: `serve`, `migrate`, `audit`."""
+"""The program dist-test-master: `serve`, `migrate`, `audit`, `drain`, `resume`, `weight`."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
@@ -27,9 +28,11 @@ def _run(options: argparse.Namespace, settings: MasterSettings) -> int:
         return _serve(settings)
     if options.command == "migrate":
         return _migrate(settings)
-    from dist_test.master.audit import run_audit
+    if options.command == "audit":
+        from dist_test.master.audit import run_audit
 
-    return run_audit(settings, options.job, _say)
+        return run_audit(settings, options.job, _say)
+    return _operate(options, settings)
 
 
 def _serve(settings: MasterSettings) -> int:
@@ -64,6 +67,31 @@ def _migrate(settings: MasterSettings) -> int:
     return 0
 
 
+def _operate(options: argparse.Namespace, settings: MasterSettings) -> int:
+    from dist_test.storage.database import Database
+    from dist_test.storage.fairness import set_weight
+    from dist_test.storage.slaves import Slaves
+
+    database = Database(settings.mysql, pool_size=1)
+    try:
+        database.check_schema()
+        if options.command == "weight":
+            database.run(lambda connection: set_weight(connection, options.owner, options.weight))
+            _say(f"{options.owner} has the weight {options.weight:g} from the next submit on.")
+        else:
+            Slaves(database).want(options.slave, "drain" if options.command == "drain" else "run")
+            _say(f"{options.slave} learns of it with its next heartbeat.")
+    finally:
+        database.close()
+    return 0
+
+
+def _weight(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0.01 <= float(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a weight; give a number from 0.01 to 100")
+    return float(text)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)  # noqa: T201  # the command's answer
 
@@ -79,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the database's schema up to this version's; safe to repeat")
     audit = commands.add_parser("audit", help="prove that nothing of a job is lost; exit status 1 if something is")
     audit.add_argument("job", nargs="?", help="job id; without it all that run, and the last hundred")
+    drain = commands.add_parser("drain", help="let a slave finish what it runs and take no more")
+    drain.add_argument("slave", help="slave id")
+    resume = commands.add_parser("resume", help="let a drained slave take tasks again")
+    resume.add_argument("slave", help="slave id")
+    weight = commands.add_parser("weight", help="set an owner's share of the cluster relative to others, who have 1")
+    weight.add_argument("owner", help="owner of jobs")
+    weight.add_argument("weight", type=_weight, help="0.01 to 100")
     return parser
 
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from dist_test.errors import SlaveNotFound
 from dist_test.storage.database import Database
 from dist_test.storage.schema import AnyRow, Moment
 
@@ -95,11 +96,13 @@ class Slaves:
         rows = self._database.run(lambda connection: connection.execute(_LIST, {"live": microseconds(LIVE_FOR)}).all())
         return [Slave.from_row(row) for row in rows]
 
-    def want(self, slave_id: str, want: str) -> bool:
-        """Ask a slave to `run` or to `drain`; False when there is no such slave."""
+    def want(self, slave_id: str, want: str) -> None:
+        """Ask a slave to `run` or to `drain`. Raises SlaveNotFound."""
         statement = text("UPDATE slaves SET want = :want WHERE slave_id = :slave_id")
         values = {"want": want, "slave_id": slave_id}
-        return self._database.run(lambda connection: connection.execute(statement, values).rowcount) == 1
+        if self._database.run(lambda connection: connection.execute(statement, values).rowcount) != 1:
+            known = ", ".join(slave.slave_id for slave in self.all()) or "none"
+            raise SlaveNotFound(f"no slave has the id {slave_id}; known are: {known}")
 
 
 def beat(connection: Connection, *, slave_id: str, busy: int, state: str, message: str) -> str | None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from dist_test.errors import SlaveNotFound
 from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
@@ -173,7 +174,9 @@ def test_heartbeats_keep_the_slaves_row(database: Database, hand: MakeHand) -> N
     assert a.claims.renew([], busy=1, state="up", message="").want == "run"
     [busy] = slaves.all()
     assert (busy.busy, busy.idle_since, busy.is_live) == (1, None, True)
-    assert slaves.want("a", "drain")
+    slaves.want("a", "drain")
+    with pytest.raises(SlaveNotFound, match="no slave has the id b; known are: a"):
+        slaves.want("b", "drain")
     assert a.claims.renew([], busy=0, state="draining", message="why").want == "drain"
     [idle] = slaves.all()
     assert (idle.state, idle.want, idle.message) == ("draining", "drain", "why")
