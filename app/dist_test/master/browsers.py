@@ -15,8 +15,11 @@ def is_cross_site(headers: Mapping[str, str], host: str) -> bool:
 
 
 def is_from_browser(headers: Mapping[str, str]) -> bool:
-    """Whether a browser sent this: they alone tell of fetches and origins, or would rather have HTML."""
+    """Whether a browser sent this: they alone tell of fetches and origins, would rather have HTML, or are Mozilla."""
     if "Origin" in headers or "text/html" in headers.get("Accept", ""):
+        return True
+    # A picture of another site's page, asked for over plain http from a host that is not loopback, bears nothing else.
+    if headers.get("User-Agent", "").startswith("Mozilla/"):
         return True
     return any(name.lower().startswith("sec-fetch-") for name in headers)
 

@@ -50,6 +50,7 @@ def test_default_ports_need_not_be_said(origin: str, host: str) -> None:
         pytest.param({"Accept": "text/html,application/xhtml+xml"}, True, id="a page is wanted"),
         pytest.param({"Sec-Fetch-Mode": "no-cors"}, True, id="an image"),
         pytest.param({"Origin": "null"}, True, id="an origin"),
+        pytest.param({"User-Agent": "Mozilla/5.0 (X11)", "Accept": "image/png,*/*"}, True, id="a picture, plain http"),
     ],
 )
 def test_browsers_are_told_apart(headers: dict[str, str], expected: bool) -> None:
