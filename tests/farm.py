@@ -30,7 +30,12 @@ from dist_test.storage.results import Bucket
 
 TIMES = {
     "beanstalk": {"time_to_run_seconds": "3"},
-    "master": {"submit_lease_seconds": "2", "reconcile_seconds": "1", "queued_grace_seconds": "2"},
+    "master": {
+        "setup_retry_seconds": "0",
+        "submit_lease_seconds": "2",
+        "reconcile_seconds": "1",
+        "queued_grace_seconds": "2",
+    },
     "slave": {
         "lease_seconds": "4",
         "heartbeat_seconds": "0.5",

@@ -16,11 +16,10 @@ def _die(*_: Any, **__: Any) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _put_half(put_all: Callable[..., list[int]]) -> Callable[..., list[int]]:
-    def put(queue: Queue, entries: Sequence[tuple[int, str]]) -> list[int]:
-        put_all(queue, entries[: len(entries) // 2])
+def _put_half(put_all: Callable[..., object]) -> Callable[..., None]:
+    def put(queue: Queue, entries: Sequence[tuple[int, str]], **options: int) -> None:
+        put_all(queue, entries[: len(entries) // 2], **options)
         _die()
-        return []
 
     return put
 

@@ -13,13 +13,20 @@ Entries that are junk can hide as many losses from the totals until the sweep co
 import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 from prometheus_client import Counter
 
-from dist_test.errors import DistTestError, JobNotRunning, SubmitInProgress
+from dist_test.errors import (
+    DatabaseRefused,
+    DistTestError,
+    InvalidJob,
+    JobNotRunning,
+    QueueEntryTooBig,
+    SubmitInProgress,
+)
 from dist_test.master.service import Service, names
 from dist_test.settings import MasterSettings
 from dist_test.storage.database import Database
@@ -64,7 +71,10 @@ class Reconciler:
             return mended + self._mend_queue(queue)
 
     def _mend_submits(self, queue: Queue) -> int:
-        return sum(self._mend_submit(abandoned, queue) for abandoned in self._service.submissions.lapsed())
+        return sum(
+            _attempt(lambda abandoned=abandoned: self._mend_submit(abandoned, queue))  # type: ignore[misc]  # bound now
+            for abandoned in self._service.submissions.lapsed()
+        )
 
     def _mend_submit(self, abandoned: Abandoned, queue: Queue) -> bool:
         if not abandoned.has_tasks:
@@ -127,7 +137,8 @@ class Reconciler:
         missing = absent(page, queue)
         if not missing or not self._leader.holds():
             return 0
-        count = self._service.put_anew(missing, queue, reason="it was missing from the queue")
+        reason = "it was missing from the queue"
+        count = _attempt(lambda: self._service.put_anew(missing, queue, reason=reason))
         if count:
             REPAIRS.labels("entry_put_again").inc(count)
             logger.warning("Put %d attempts into the queue that were missing", count, extra={"action": "repaired"})
@@ -148,6 +159,15 @@ def absent(items: Sequence[Queued], queue: Queue) -> list[Queued]:
         if names(body, item.entry.key, item.entry.delivery)
     }
     return [item for item in items if item.entry.key not in present]
+
+
+def _attempt(repair: Callable[[], int]) -> int:
+    """Do one repair; what is in the way of this one must not be in the way of the next."""
+    try:
+        return repair()
+    except (QueueEntryTooBig, DatabaseRefused, InvalidJob):
+        logger.exception("A repair failed; the next round tries it again", extra={"action": "repair_failed"})
+        return 0
 
 
 def _repaired(kind: str, message: str) -> None:

@@ -5,8 +5,9 @@ import os
 import socket
 from collections.abc import Sequence
 
-from dist_test.errors import InvalidJob, TaskNotFound
+from dist_test.errors import InvalidJob, QueueUnavailable, TaskNotFound
 from dist_test.model.job import Job
+from dist_test.model.outcome import Outcome
 from dist_test.model.task import AttemptKey, QueueEntry, task_index
 from dist_test.settings import MasterSettings
 from dist_test.storage.cancels import Canceled, Cancels
@@ -30,6 +31,7 @@ class Service:
     def __init__(self, settings: MasterSettings, database: Database, queues: Queues) -> None:
         actor = f"master:{socket.gethostname()}:{os.getpid()}"
         self._queues = queues
+        self._setup_retry_seconds = settings.setup_retry_seconds
         self.jobs = Jobs(database)
         self.slaves = Slaves(database)
         self.entries = Entries(database, actor=actor)
@@ -65,11 +67,11 @@ class Service:
             self.submissions.keep(submission)
         self.submissions.complete(submission)
 
-    def put(self, items: Sequence[Queued], queue: Queue) -> None:
+    def put(self, items: Sequence[Queued], queue: Queue, *, delay_seconds: int = 0) -> None:
         """Put attempts into the tube, first in the order of their priority, and remember where they went."""
         ordered = sorted(items, key=lambda item: item.priority)
-        entries = queue.put_all([(item.priority, item.entry.to_body()) for item in ordered])
-        server = queue.server()
+        bodies = [(item.priority, item.entry.to_body()) for item in ordered]
+        server, entries = queue.put_all(bodies, delay_seconds=delay_seconds)
         places = [
             (item.entry.key, Place(server=server, entry=entry)) for item, entry in zip(ordered, entries, strict=True)
         ]
@@ -85,7 +87,11 @@ class Service:
         """Cancel a job. Raises JobNotFound, JobNotRunning."""
         canceled = self.cancels.cancel(job_id, reason)
         logger.info("Canceled job %s: %s", job_id, reason, extra={"action": "canceled"})
-        self.clear_queue(canceled)
+        try:
+            self.clear_queue(canceled)
+        except QueueUnavailable as exc:
+            # The job is canceled. Slaves delete the entries that they find void, and the reconciler puts what moved.
+            logger.warning("The entries of job %s stay in the tube: %s", job_id, exc, extra={"action": "cancel_late"})
         return self.jobs.get(job_id)
 
     def clear_queue(self, canceled: Canceled) -> None:
@@ -97,7 +103,7 @@ class Service:
             logger.warning("%d attempts keep their place behind a canceled job", canceled.not_retagged)
         with self._queues.borrow() as queue:
             self._delete_entries(canceled.entries, queue)
-            moved = [item for key in canceled.retagged if (item := self.entries.find(key)) is not None]
+            moved = self.entries.find_all(canceled.retagged)
             old = [(item.entry.key, item.place) for item in moved if item.place is not None]
             self.put_anew(moved, queue, reason="another job of the owner was canceled")
             self._delete_entries(old, queue)
@@ -113,8 +119,10 @@ class Service:
         item = self.entries.find(record.key.next())
         # None: it runs, has ended, or was never to be. A place: somebody has put it; the reconciler sees to losses.
         if item is not None and item.place is None:
+            is_setup = record.outcome is Outcome.SETUP_FAILED
             with self._queues.borrow() as queue:
-                self.put([item], queue)
+                # What was in the way of the setup, a server that restarts say, needs time to pass.
+                self.put([item], queue, delay_seconds=self._setup_retry_seconds if is_setup else 0)
 
     def find_attempt(self, job_id: str, task_name: str, attempt: int) -> AttemptRecord:
         """One attempt by the names that the outside uses. Raises JobNotFound, TaskNotFound."""

@@ -160,6 +160,12 @@ CATALOG: tuple[Setting, ...] = (
         "Seconds that an attempt may be queued before the reconciler looks for its entry.",
     ),
     _setting(
+        "master.setup_retry_seconds",
+        values.integer(0, 3600),
+        "10",
+        "Seconds before a task whose setup failed is tried again.",
+    ),
+    _setting(
         "master.sweep_seconds",
         values.seconds,
         "600",

@@ -82,6 +82,7 @@ class MasterSettings:
     submit_lease: timedelta
     reconcile_every: timedelta
     queued_grace: timedelta
+    setup_retry_seconds: int
     sweep_every: timedelta
     allowed_ip_ranges: tuple[Network, ...]
     accounts: Mapping[str, str] = field(repr=False)
@@ -181,6 +182,7 @@ def load_master_settings(environ: Mapping[str, str] | None = None) -> MasterSett
         submit_lease=_duration(source, "master.submit_lease_seconds"),
         reconcile_every=_duration(source, "master.reconcile_seconds"),
         queued_grace=_duration(source, "master.queued_grace_seconds"),
+        setup_retry_seconds=source.get("master.setup_retry_seconds"),
         sweep_every=_duration(source, "master.sweep_seconds"),
         allowed_ip_ranges=source.get("dist_test.allowed_ip_ranges"),
         accounts=source.get("dist_test.accounts"),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from dist_test.errors import DatabaseUnavailable, QueueEntryGone, QueueUnavailable
+from dist_test.errors import DatabaseRefused, DatabaseUnavailable, QueueEntryGone, QueueUnavailable
 from dist_test.slave.holdings import Holding, Holdings, Stop
 from dist_test.slave.standing import Standing
 from dist_test.storage.claims import Claims
@@ -60,7 +60,7 @@ class Heartbeat:
         held = self._holdings.all()
         try:
             self._renew(held, began)
-        except DatabaseUnavailable as exc:
+        except (DatabaseUnavailable, DatabaseRefused) as exc:
             logger.warning("No heartbeat: %s", exc, extra={"action": "heartbeat_failed"})
             self._stop_if_lapsed(held)
         for holding in held:

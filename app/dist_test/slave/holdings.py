@@ -67,10 +67,21 @@ class Holdings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_claim: dict[Claim, Holding] = {}
+        self._stop: Stop | None = None
 
     def add(self, holding: Holding) -> None:
         with self._lock:
             self._by_claim[holding.claim] = holding
+            why = self._stop
+        if why is not None:
+            holding.stop(why)
+
+    def stop_all(self, why: Stop) -> None:
+        """Stop everything held, and everything that is added from now on."""
+        with self._lock:
+            self._stop = why
+        for holding in self.all():
+            holding.stop(why)
 
     def remove(self, holding: Holding) -> None:
         with self._lock:

@@ -181,7 +181,7 @@ class Slot:
         self._unrecorded.add(1)
 
         def record(uploaded: Uploaded) -> None:
-            result = result_of(holding, ran, uploaded)
+            result = _result(holding, ran, uploaded)
             self._shop.writer.put(Finished(holding=holding, result=result, done=lambda: self._recorded(holding, ran)))
 
         self._shop.uploader.submit(holding, ran, record)
@@ -219,6 +219,15 @@ class Slot:
 
     def _pause(self) -> None:
         self._shop.standing.leaving.wait(PAUSE_SECONDS)
+
+
+def _result(holding: Holding, ran: RunResult, uploaded: Uploaded) -> Result:
+    try:
+        return result_of(holding, ran, uploaded)
+    except Exception:  # whatever it is that cannot be said of it, the verdict must be recorded
+        logger.exception("Recording the bare verdict on %s", holding.entry.name)
+        outcome = Outcome(ran.outcome)
+        return Result(claim=holding.claim, outcome=outcome, task=holding.entry.task, exit_status=ran.exit_status)
 
 
 class _Count:

@@ -9,9 +9,9 @@ from dist_test.errors import IsolateError, RunError
 from dist_test.isolate.cache import BlobCache, CachedTree
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
+from dist_test.running.cached import entries_of
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.runner import Runner
-from dist_test.running.tree import TreeEntry
 from dist_test.slave.holdings import Holding
 from dist_test.slave.uploads import Uploaded
 from dist_test.storage.finishes import Result
@@ -76,10 +76,7 @@ def _request(entry: QueueEntry, cached: CachedTree) -> RunRequest:
     if not cached.tree.command:
         raise RunError(f"{task.isolate_hash} has no command: it is a set of files, not a task")
     return RunRequest(
-        entries=[
-            TreeEntry(file.path, cached.blob_name(file.digest) if file.digest else None, file.mode, file.link)
-            for file in cached.tree.files
-        ],
+        entries=entries_of(cached),
         isolated=cached.isolated,
         command=cached.tree.command,
         relative_cwd=cached.tree.relative_cwd,
@@ -95,8 +92,6 @@ def _request(entry: QueueEntry, cached: CachedTree) -> RunRequest:
 
 def _message(entry: QueueEntry, ran: RunResult, uploaded: Uploaded) -> str:
     parts = [_verdict(entry, ran), *ran.notes]
-    if ran.artifacts is not None:
-        parts += ran.artifacts.notes
     if uploaded.is_lost:
         parts.append("its logs and artifacts could not be stored")
     if ran.outcome == "failed" and (line := _last_line(ran)):
@@ -110,8 +105,15 @@ def _verdict(entry: QueueEntry, ran: RunResult) -> str:
     if ran.outcome == "succeeded" or ran.exit_status is None:
         return ""
     if ran.exit_status < 0:
-        return f"killed by {signal.Signals(-ran.exit_status).name}"
+        return f"killed by {_signal_name(-ran.exit_status)}"
     return f"exit code {ran.exit_status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
 
 
 def _last_line(ran: RunResult) -> str:

@@ -34,6 +34,7 @@ from dist_test.storage.slaves import SlaveDescription, Slaves
 
 logger = logging.getLogger(__name__)
 
+HAND_BACK_SECONDS = 10.0  # how long an exit waits, beyond the grace of tasks, for slots that hand theirs back
 WRITE_SECONDS = 30.0  # how long an exit waits for the last results; their leases lapse otherwise
 
 
@@ -62,8 +63,11 @@ class Worker:
         self._shop = self._workshop()
         self._slots = [self._slot(number, user) for number, user in enumerate(self._users)]
         self._hurry = threading.Event()
+        lease_seconds = settings.lease.total_seconds()
+        # Of its own, and impatient: a database that hangs must not keep the heartbeat from stopping tasks in time.
+        self._beat_database = Database(settings.mysql, pool_size=1, answer_seconds=max(2, round(lease_seconds / 4)))
         self._heartbeat = Heartbeat(
-            self._shop.claims,
+            Claims(self._beat_database, slave_id=settings.slave_id, lease=settings.lease),
             self._holdings,
             self._standing,
             busy=self.busy,
@@ -107,10 +111,13 @@ class Worker:
         while not self._hurry.is_set() and time.monotonic() < deadline:
             if all(slot.join(0.1) for slot in self._slots):
                 return
-        for holding in self._holdings.all():
-            holding.stop(Stop.HANDED_BACK)
-        for slot in self._slots:
-            slot.join()
+        self._holdings.stop_all(Stop.HANDED_BACK)
+        deadline = time.monotonic() + self._settings.kill_grace.total_seconds() + HAND_BACK_SECONDS
+        if not all(slot.join(max(0.0, deadline - time.monotonic())) for slot in self._slots):
+            # Something cannot be interrupted, a download say. Its attempt is handed back all the same.
+            logger.warning("Leaving without waiting for what cannot be interrupted", extra={"action": "left_early"})
+            for holding in self._holdings.all():
+                self._shop.claims.release(holding.claim, "the slave leaves")
 
     def _close(self) -> None:
         self._shop.uploader.close()
@@ -124,6 +131,7 @@ class Worker:
             if user is not None:
                 user.release()
         self._servers.database.close()
+        self._beat_database.close()
         self._servers.isolate.close()
         os.close(self._work_dir_lock)
         logger.info("Left", extra={"action": "left"})
@@ -137,8 +145,6 @@ class Worker:
             password=settings.password,
             timeout_seconds=settings.url_timeout_seconds,
         )
-        cache = settings.cache
-        limits = CacheLimits(max_bytes=cache.max_bytes, min_free_bytes=cache.min_free_bytes, max_items=cache.max_items)
         return Workshop(
             claims=Claims(servers.database, slave_id=settings.slave_id, lease=settings.lease),
             finishes=finishes,
@@ -146,7 +152,7 @@ class Worker:
             standing=self._standing,
             writer=Writer(finishes, self._holdings, master),
             uploader=Uploader(servers.bucket, threads=max(4, 2 * settings.slots)),
-            cache=BlobCache(cache.directory, servers.isolate, limits),
+            cache=BlobCache(settings.cache.directory, servers.isolate, CacheLimits.of(settings.cache)),
             busy_retry=settings.busy_retry,
         )
 

@@ -149,7 +149,10 @@ class Writer:
     def _let_go(self, batch: Sequence[Finished]) -> None:
         for finished in batch:
             self._holdings.remove(finished.holding)
-            finished.done()
+            try:
+                finished.done()
+            except Exception:  # what is left to clean up of one result must not hold up the others
+                logger.exception("Could not clean up after %s", finished.holding.entry.name)
 
     def _ask(self, holding: Holding) -> None:
         try:

@@ -126,7 +126,9 @@ def _entries(rows: Sequence[AnyRow]) -> tuple[tuple[AttemptKey, Place], ...]:
 _PAID = text("""
     SELECT COALESCE(MAX(attempts.finish_tag), 0)
     FROM jobs JOIN attempts USING (job_key)
-    WHERE jobs.owner = :owner AND jobs.period = :period AND attempts.period = :period AND attempts.has_started = 1
+    WHERE jobs.owner = :owner AND jobs.period = :period AND attempts.period = :period
+      -- Retries that wait keep their tags, and so are paid for.
+      AND (attempts.has_started = 1 OR (attempts.attempt > 0 AND attempts.finished_at IS NULL))
 """)
 
 _WAITING = text("""
@@ -136,6 +138,12 @@ _WAITING = text("""
       AND attempts.finished_at IS NULL AND attempts.has_started = 0 AND attempts.attempt = 0
     ORDER BY attempts.start_tag, job_key, task_index
     LIMIT :most FOR UPDATE
+""")
+
+_LAST_WAITING = text("""
+    SELECT COALESCE(MAX(attempts.finish_tag), 0) FROM jobs JOIN attempts USING (job_key)
+    WHERE jobs.owner = :owner AND jobs.state = 'running' AND attempts.period = :period
+      AND attempts.finished_at IS NULL AND attempts.has_started = 0
 """)
 
 _COUNT_WAITING = text("""
@@ -151,9 +159,12 @@ def _give_back(connection: Connection, share: Share, job: AnyRow) -> tuple[tuple
         return (), 0
     values = {"owner": share.owner, "period": share.period, "most": MAX_RETAGGED}
     total = int(connection.execute(_COUNT_WAITING, values).scalar_one())
-    if total > MAX_RETAGGED:
-        return (), total
     paid = float(connection.execute(_PAID, values).scalar_one())
+    if total > MAX_RETAGGED:
+        # They keep their tags, so the owner goes on behind the last of them.
+        last = float(connection.execute(_LAST_WAITING, values).scalar_one())
+        write_share(connection, replace(share, finish_tag=max(last, paid + share.retry_charge)))
+        return (), total
     start = max(virtual_time(connection, share.period), paid + share.retry_charge)
     waiting = connection.execute(_WAITING, values).all()
     tags = schedule.tags([row.charge_seconds for row in waiting], start=start, weight=share.weight)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pymysql.constants import CLIENT
-from pymysql.err import InterfaceError, MySQLError
+from pymysql.err import DataError, IntegrityError, MySQLError, NotSupportedError, ProgrammingError
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -18,15 +18,14 @@ from dist_test.storage import schema
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# Server error codes after which InnoDB has rolled back and the same transaction may well succeed.
-DEADLOCK, LOCK_WAIT_TIMEOUT = 1213, 1205
-# The server is there but cannot serve now: too many connections, shutting down, read only while failing over.
-_PASSING = frozenset((DEADLOCK, LOCK_WAIT_TIMEOUT, 1040, 1053, 1290, 1836))
+# What will be refused again: bad data, a broken constraint, a wrong statement. Everything else may pass: a full disk is
+# emptied, a server that shuts down or fails over comes back, a right that is missing is granted.
+_REFUSALS = (DataError, IntegrityError, ProgrammingError, NotSupportedError)
 NO_SUCH_TABLE = 1146
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.05
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 60
+ANSWER_SECONDS = 60
 # A host that froze or lost its power in a transaction sends nothing, not even the end of its connection. Its locks, on
 # the row of a job say, would stay for MySQL's eight hours, and nothing of that job could be recorded.
 SILENCE_SECONDS = 60
@@ -47,17 +46,22 @@ class Database:
         settings: MysqlSettings,
         *,
         pool_size: int = 8,
+        answer_seconds: int = ANSWER_SECONDS,
         silence_seconds: int = SILENCE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`silence_seconds`: after so long without a statement the server ends a connection, and its transaction."""
+        """`answer_seconds`: how long one statement may take before its connection counts as lost.
+
+        `silence_seconds`: after so long without a statement the server ends a connection, and its transaction.
+        """
         self.settings = settings
         self._sleep = sleep
-        self.engine = _engine(settings, pool_size, silence_seconds)
+        self.engine = _engine(settings, pool_size, answer_seconds, silence_seconds)
         # Its transactions end with their script, so a returned connection needs no ROLLBACK: a round trip saved.
         self._scripts = _engine(
             settings,
             pool_size,
+            answer_seconds,
             silence_seconds,
             pool_reset_on_return=None,
             connect_args={"client_flag": CLIENT.MULTI_STATEMENTS},
@@ -106,7 +110,7 @@ class Database:
             try:
                 return act()
             except (DBAPIError, PoolTimeout, MySQLError) as exc:
-                if not _is_passing(exc):
+                if isinstance(getattr(exc, "orig", exc), _REFUSALS):
                     raise DatabaseRefused(f"the database refused a statement: {_reason(exc)}") from exc
                 if attempt == attempts - 1:
                     raise self._unavailable(exc) from exc
@@ -159,6 +163,7 @@ def _advice(found: str | None) -> str:
 def _engine(
     settings: MysqlSettings,
     pool_size: int,
+    answer_seconds: int,
     silence_seconds: int,
     *,
     connect_args: Mapping[str, Any] | None = None,
@@ -183,8 +188,8 @@ def _engine(
         pool_timeout=30,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "read_timeout": READ_TIMEOUT_SECONDS,
-            "write_timeout": READ_TIMEOUT_SECONDS,
+            "read_timeout": answer_seconds,
+            "write_timeout": answer_seconds,
             # The mode that both servers ship as default, so that a value that does not fit is an error everywhere.
             "init_command": "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',"
             f" wait_timeout = {silence_seconds:d}",
@@ -197,14 +202,6 @@ def _engine(
 def _code(exc: Exception) -> int:
     args: tuple[Any, ...] = getattr(exc, "orig", exc).args
     return args[0] if args and isinstance(args[0], int) else 0
-
-
-def _is_passing(exc: Exception) -> bool:
-    if isinstance(exc, PoolTimeout) or getattr(exc, "connection_invalidated", False):
-        return True
-    # pymysql reports a refused or dropped connection as 2003, 2006 or 2013, one that it has closed as InterfaceError.
-    origin = getattr(exc, "orig", exc)
-    return _code(exc) in _PASSING or 2000 <= _code(exc) < 2100 or isinstance(origin, InterfaceError | OSError)
 
 
 def _reason(exc: Exception) -> str:

@@ -85,17 +85,18 @@ class Entries:
         """All attempts of enqueued jobs that have waited for longer than `older_than`, in pages."""
         return self._pages(lambda: and_(jobs.c.enqueued_at.is_not(None), _is_waiting(), _waited(older_than)))
 
-    def count_unfinished(self) -> int:
-        """How many attempts are not finished: what the tube ought to hold, running ones included."""
-        query = select(func.count()).select_from(attempts).where(attempts.c.finished_at.is_(None))
-        return int(self._database.run(lambda connection: connection.execute(query).scalar_one()))
-
     def find(self, key: AttemptKey) -> Queued | None:
         """One attempt, if it waits to be run."""
-        rows = self._database.run(
-            lambda connection: connection.execute(_query(are_attempts([key]), _is_waiting())).all()
-        )
-        return Queued.from_row(rows[0]) if rows else None
+        return next(iter(self.find_all([key])), None)
+
+    def find_all(self, keys: Sequence[AttemptKey]) -> list[Queued]:
+        """Those of the attempts that wait to be run."""
+        found: list[Queued] = []
+        for chunk in chunks(keys, PAGE):
+            query = _query(are_attempts(chunk), _is_waiting())
+            rows = self._database.run(lambda connection, query=query: connection.execute(query).all())  # type: ignore[misc]  # bound now
+            found += [Queued.from_row(row) for row in rows]
+        return found
 
     def record_put(self, places: Sequence[tuple[AttemptKey, Place]]) -> None:
         """Remember where attempts were put."""

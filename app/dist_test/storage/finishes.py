@@ -21,6 +21,7 @@ from dist_test.storage.fairness import Share, lock_share, read_period, virtual_t
 from dist_test.storage.schema import AnyRow, attempts, jobs
 
 MAX_MESSAGE_CHARACTERS = 1000
+MAX_SLAVES_AVOIDED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,7 @@ def _write_attempts(connection: Connection, results: Sequence[Result]) -> None:
             "outcome": result.outcome.value,
             "exit_status": result.exit_status,
             "duration_seconds": result.duration_seconds,
-            "message": result.message[:MAX_MESSAGE_CHARACTERS] or None,
+            "message": _storable(result.message),
             "stdout_bytes": result.stdout_bytes,
             "stderr_bytes": result.stderr_bytes,
             "artifact_bytes": result.artifact_bytes,
@@ -230,6 +231,11 @@ def _write_attempts(connection: Connection, results: Sequence[Result]) -> None:
         for result in results
     ]
     update_rows(connection, attempts, rows, now="finished_at")
+
+
+def _storable(message: str) -> str | None:
+    # File names of any bytes come as lone surrogates, which no column takes.
+    return message.encode("utf-8", "replace").decode()[:MAX_MESSAGE_CHARACTERS] or None
 
 
 def _write_jobs(
@@ -340,7 +346,8 @@ def _retry_row(
 
 def _with_slave(slaves: str | None, slave_id: str) -> str:
     names = slaves.split("\n") if slaves else []
-    return "\n".join(names if slave_id in names else [*names, slave_id])
+    # The queue entry names them, and its size has a limit.
+    return "\n".join((names if slave_id in names else [*names, slave_id])[-MAX_SLAVES_AVOIDED:])
 
 
 def _events(results: Iterable[Result], endings: dict[Claim, Ending], actor: str) -> Iterable[Event]:

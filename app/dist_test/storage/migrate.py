@@ -11,6 +11,7 @@ from dist_test.errors import DatabaseUnavailable
 from dist_test.storage.database import Database, revision
 
 LOCK_WAIT_SECONDS = 300
+STATEMENT_SECONDS = 4 * 3600  # changing a table of a hundred million rows takes its time
 
 
 def migrate(database: Database) -> tuple[str | None, str | None]:
@@ -19,10 +20,11 @@ def migrate(database: Database) -> tuple[str | None, str | None]:
     Safe to run twice and from several hosts at once: a named lock lets one work, and the others find nothing to do.
     Raises DatabaseUnavailable, also when another host has been migrating for five minutes.
     """
+    patient = Database(database.settings, pool_size=1, answer_seconds=STATEMENT_SECONDS)
     try:
-        with database.engine.connect() as connection:
+        with patient.engine.connect() as connection:
             # Lock names are the server's, not the database's: two clusters may share a server.
-            lock = f"dist_test.migrate.{database.settings.database}"
+            lock = f"dist_test.migrate.{database.settings.database}"[:64]
             _lock(connection, lock)
             try:
                 return _upgrade(connection)
@@ -30,6 +32,8 @@ def migrate(database: Database) -> tuple[str | None, str | None]:
                 connection.execute(text("DO RELEASE_LOCK(:name)"), {"name": lock})
     except SQLAlchemyError as exc:
         raise DatabaseUnavailable(f"the migration of {database.settings.database} failed: {exc}") from exc
+    finally:
+        patient.close()
 
 
 def _lock(connection: Connection, name: str) -> None:

@@ -24,6 +24,13 @@ BUSY_SECONDS = 1.0
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
 PIPELINE = 500  # commands sent before their answers are read; well below a socket's buffers
+# The server cannot do it now. A buried entry is made ready again by the reconciler, and voided by the repeated put.
+_SERVER_ERRORS = (
+    greenstalk.OutOfMemoryError,
+    greenstalk.DrainingError,
+    greenstalk.InternalError,
+    greenstalk.BuriedError,
+)
 _CONNECTION_ERRORS = (OSError, EOFError, greenstalk.UnknownResponseError, greenstalk.BadFormatError, ValueError)
 
 
@@ -77,10 +84,12 @@ class Queue:
             lambda client: client.put(body, priority=priority, delay=delay_seconds, ttr=self._time_to_run)
         )
 
-    def put_all(self, entries: Sequence[tuple[int, str]]) -> list[int]:
-        """Put (priority, body) pairs without waiting for each answer; give back their ids in the same order."""
-        commands = [_put_command(priority, body, self._time_to_run) for priority, body in entries]
-        return [_inserted_id(answer) for answer in self._pipelined(commands)]
+    def put_all(self, entries: Sequence[tuple[int, str]], *, delay_seconds: int = 0) -> tuple[str, list[int]]:
+        """Put (priority, body) pairs without waiting for each answer; give back the server and their ids, in order."""
+        commands = [_put_command(priority, delay_seconds, self._time_to_run, body) for priority, body in entries]
+        with self._lock:
+            ids = [_inserted_id(answer) for answer in self._pipelined(commands)]
+            return self.server(), ids
 
     def reserve(self, *, timeout_seconds: int) -> Reservation | None:
         """Reserve the next entry; None when none came in time. Raises DeadlineSoon, QueueUnavailable."""
@@ -190,7 +199,7 @@ class Queue:
                 except greenstalk.JobTooBigError as exc:
                     self._drop()
                     raise QueueEntryTooBig("the queue entry is larger than beanstalkd's limit (its option -z)") from exc
-                except (*_CONNECTION_ERRORS, greenstalk.OutOfMemoryError, greenstalk.DrainingError) as exc:
+                except (*_CONNECTION_ERRORS, *_SERVER_ERRORS) as exc:
                     self._drop()
                     if attempt == ATTEMPTS - 1:
                         raise self._unavailable(exc) from exc
@@ -247,9 +256,9 @@ def _held_job(reservation: Reservation) -> "greenstalk.Job[str]":
     return greenstalk.Job(reservation.entry, reservation.body)
 
 
-def _put_command(priority: int, body: str, time_to_run: int) -> bytes:
+def _put_command(priority: int, delay_seconds: int, time_to_run: int, body: str) -> bytes:
     data = body.encode()
-    return b"put %d 0 %d %d\r\n%b\r\n" % (priority, time_to_run, len(data), data)
+    return b"put %d %d %d %d\r\n%b\r\n" % (priority, delay_seconds, time_to_run, len(data), data)
 
 
 def _inserted_id(answer: bytes) -> int:

@@ -77,6 +77,7 @@ def master_settings(database: Database, beanstalk_settings: BeanstalkSettings) -
         "AWS_ACCESS_KEY": "unused",
         "AWS_SECRET_KEY": "unused",
         "TEST_RESULT_BUCKET": "unused",
+        "DIST_TEST_MASTER_SETUP_RETRY_SECONDS": "0",
         "DIST_TEST_MASTER_SUBMIT_LEASE_SECONDS": "0.5",
         "DIST_TEST_MASTER_QUEUED_GRACE_SECONDS": "0.2",
         "HOME": "/nonexistent",

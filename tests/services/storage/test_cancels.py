@@ -5,10 +5,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from dist_test.errors import JobNotFound, JobNotRunning
+from dist_test.errors import JobNotFound, JobNotRunning, QueueUnavailable
 from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
+from dist_test.storage.cancels import Canceled
 from dist_test.storage.claims import Refusal
 from dist_test.storage.database import Database
 from dist_test.storage.queue import Queue
@@ -56,6 +57,18 @@ def test_unknown_and_ended_jobs_cannot_be_canceled(service: Service, hand: MakeH
     a.finish(a.claim(take()))
     with pytest.raises(JobNotRunning, match="job job has ended already"):
         service.cancel("job", "x")
+
+
+def test_a_cancel_is_a_success_while_beanstalkd_is_away(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(_: Canceled) -> None:
+        raise QueueUnavailable("beanstalkd is away")
+
+    service.submit(job("one"))
+    monkeypatch.setattr(service, "clear_queue", away)
+    assert service.cancel("job", "enough").result == "canceled"
+    assert "stay in the tube" in caplog.text
 
 
 def test_ids_of_another_server_are_not_deleted_blindly(service: Service, queue: Queue, database: Database) -> None:

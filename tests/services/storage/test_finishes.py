@@ -12,6 +12,7 @@ from dist_test.model.task import QueueEntry
 from dist_test.storage.database import Database
 from dist_test.storage.durations import Durations, Observation
 from dist_test.storage.finishes import Result
+from dist_test.storage.queue import Queue
 
 from .conftest import Hand, job
 
@@ -88,6 +89,27 @@ def test_setup_failures_do_not_use_up_retries_and_end_after_three(service: Servi
             service.retry("job", TASK, attempt, claim.number)
     record = service.jobs.get("job")
     assert (record.result, record.counters.total_attempts, record.counters.flaky_tasks) == ("failed", 3, 0)
+
+
+def test_a_task_whose_setup_failed_waits_before_it_is_tried_again(
+    service: Service, hand: MakeHand, take: Take, queue: Queue
+) -> None:
+    service._setup_retry_seconds = 1
+    service.submit(job("one"))
+    a = hand("a")
+    claim = a.claim(take())
+    a.finish(claim, Outcome.SETUP_FAILED, message="disk full")
+    service.retry("job", TASK, 0, claim.number)
+    assert queue.statistics().delayed == 1
+
+
+def test_a_message_of_any_bytes_is_recorded(service: Service, hand: MakeHand, take: Take) -> None:
+    record, _ = service.submit(job("one"))
+    a = hand("a")
+    assert a.finish(a.claim(take()), message="a file named \udcff" + "x" * 2_000).counted
+    [attempt] = service.jobs.attempts(record.job_key)
+    assert attempt.message is not None
+    assert attempt.message.startswith("a file named ?xxx")
 
 
 def test_too_many_failed_tasks_stop_the_job(service: Service, hand: MakeHand, take: Take) -> None:

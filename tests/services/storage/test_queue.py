@@ -63,7 +63,7 @@ def test_the_lowest_priority_is_first_and_equal_ones_stay_in_order(queue: Queue)
 
 def test_pipelined_puts_give_their_ids_in_order(queue: Queue) -> None:
     bodies = [f"body {number}" for number in range(1_200)]
-    ids = queue.put_all([(1, body) for body in bodies])
+    _, ids = queue.put_all([(1, body) for body in bodies])
     assert queue.peek_all(ids) == bodies
     assert queue.delete_all(ids) == 1_200
     assert queue.peek_all(ids[:3]) == [None, None, None]

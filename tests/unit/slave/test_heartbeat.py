@@ -127,6 +127,12 @@ def test_what_is_wanted_is_noted_and_a_row_that_is_gone_is_written_again(bench: 
     assert bench.registered == 1
 
 
+def test_what_is_added_after_everything_was_stopped_is_stopped_too(bench: Bench) -> None:
+    held = bench.hold(1)
+    bench.holdings.stop_all(Stop.HANDED_BACK)
+    assert [held.stopped, bench.hold(2).stopped] == [Stop.HANDED_BACK, Stop.HANDED_BACK]
+
+
 def test_stopping_interrupts_once_and_late_interrupts_at_once(bench: Bench) -> None:
     calls: list[str] = []
     holding = bench.hold(1)
