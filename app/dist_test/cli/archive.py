@@ -1,5 +1,6 @@
 """Unpack a task's artifacts, which a test made and which therefore nobody vouches for."""
 
+import lzma
 import shutil
 import stat
 import zipfile
@@ -17,7 +18,7 @@ def unpack(archive: Path, destination: Path) -> None:
             _check(content, destination)
             content.extractall(destination)
     # RuntimeError is what zipfile says to a password, NotImplementedError to an unusual compression.
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as exc:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError) as exc:
         raise UnsafeArchive(f"{archive.name} cannot be unpacked: {exc}") from exc
 
 

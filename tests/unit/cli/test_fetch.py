@@ -293,6 +293,12 @@ def symlink_zip() -> bytes:
     return content.getvalue()
 
 
+def damaged_lzma_zip() -> bytes:
+    content = bytearray(a_zip(("x", "y" * 1000), kind=zipfile.ZIP_LZMA))
+    content[45:49] = b"\xff\xff\xff\xff"  # behind the name and the compressor's own header
+    return bytes(content)
+
+
 def encrypted_zip() -> bytes:
     content = bytearray(a_zip(("x", "secret")))
     content[6] |= 1  # the flag in the member's own header, and in the directory's
@@ -310,6 +316,7 @@ UNSAFE = [
     ("no zip", b"hello", "cannot be unpacked: File is not a zip file"),
     ("cut", a_zip(("x", "y" * 1000))[:-30], "cannot be unpacked"),
     ("damaged", a_zip(("x", "unchanged"), kind=zipfile.ZIP_STORED).replace(b"unchanged", b"different"), "Bad CRC-32"),
+    ("damaged lzma", damaged_lzma_zip(), "cannot be unpacked: Corrupt input data"),
     ("encrypted", encrypted_zip(), "cannot be unpacked"),
     ("conflict", a_zip(("x", "file"), ("x/y", "below it")), "cannot be unpacked"),
 ]
