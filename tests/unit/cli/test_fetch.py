@@ -295,7 +295,7 @@ def symlink_zip() -> bytes:
 
 def damaged_lzma_zip() -> bytes:
     content = bytearray(a_zip(("x", "y" * 1000), kind=zipfile.ZIP_LZMA))
-    content[45:49] = b"\xff\xff\xff\xff"  # behind the name and the compressor's own header
+    content[40] = 0xFF  # behind the name and the compressor's own header
     return bytes(content)
 
 
