@@ -1,5 +1,6 @@
 """Download logs and artifacts into a directory that holds nothing else: scripts go through all that is in it."""
 
+import errno
 import re
 import shutil
 import tempfile
@@ -122,9 +123,8 @@ class Downloader:
                 self._download(download, aside)
                 aside.rename(download.path)
             if download.is_archive and not _exists(download.unpacked):
-                is_new = True
                 unpack(download.path, aside)
-                aside.rename(download.unpacked)
+                is_new = _appear(aside, download.unpacked)
         except OSError as exc:
             return f"{download.path.name} cannot be written: {exc.strerror or exc}"
         except DistTestError as exc:
@@ -161,6 +161,17 @@ class Downloader:
 
 def _safe(text: str) -> str:
     return _UNSAFE.sub("_", text)
+
+
+def _appear(aside: Path, directory: Path) -> bool:
+    """Give an unpacked directory its name; False when another fetch has been here first: then that one's stays."""
+    try:
+        aside.rename(directory)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def _exists(path: Path) -> bool:

@@ -7,6 +7,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,22 @@ def test_an_interrupted_fetch_stops_soon_and_cleans_up(tmp_path: Path, master: F
 
     assert len(names_in(out)) < 100
     assert all(path.read_bytes() == b"x" for path in out.iterdir())
+
+
+def test_two_fetches_at_once_do_not_stand_in_one_anothers_way(tmp_path: Path, master: FakeMaster) -> None:
+    url = master.add_file("zip", a_zip(*((f"{number}", "x") for number in range(50))))
+    downloads = [Download(url=url, path=tmp_path / f"out/{number}.zip", is_archive=True) for number in range(40)]
+
+    def fetch_all() -> list[str]:
+        with Downloader(tmp_path / "out", clock=FakeClock(), timeout_seconds=5) as downloader:
+            downloader.fetch(downloads, lambda: None)
+        return downloader.fetched.problems
+
+    with ThreadPoolExecutor(2) as pool:
+        problems = [future.result() for future in [pool.submit(fetch_all) for _ in range(2)]]
+
+    assert problems == [[], []]
+    assert all(len(names_in(tmp_path / f"out/{number}")) == 50 for number in range(40))
 
 
 def symlink_zip() -> bytes:
