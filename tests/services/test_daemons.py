@@ -74,15 +74,15 @@ class TestMariaDb:
     def test_it_syncs_at_each_commit_and_keeps_utc(self, mariadb: MariaDb) -> None:
         assert query(mariadb.url, "SELECT @@innodb_flush_log_at_trx_commit, @@time_zone") == [(1, "+00:00")]
 
-    def test_rows_and_address_survive_a_kill(self, tmp_path: Path) -> None:
-        server = MariaDb(tmp_path / "mariadb")
+    def test_rows_and_address_survive_a_kill_in_a_directory_with_spaces(self, tmp_path: Path) -> None:
+        server = MariaDb(tmp_path / "maria db")
         server.start()
         url = server.url
         query(url, "CREATE TABLE kept (n INT)")
         query(url, "INSERT INTO kept VALUES (7)")
         server.kill()
 
-        again = MariaDb(tmp_path / "mariadb")
+        again = MariaDb(tmp_path / "maria db")
         again.start()
         rows = query(url, "SELECT n FROM kept")
         again.stop()

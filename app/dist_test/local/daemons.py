@@ -73,13 +73,16 @@ class MariaDb(Program):
         command = [
             find_program("mariadb-install-db", "mariadb-server-core"),
             "--no-defaults",
-            f"--datadir={unfinished}",
+            # Relative, as its script forgets to quote: a directory with a space in its path could not be installed in.
+            f"--datadir=./{unfinished.name}",
             "--skip-test-db",
             "--skip-name-resolve",
             f"--auth-root-socket-user={_account()}",
             *_as_root(),
         ]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.state_dir, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise LocalClusterError(f"mariadb-install-db ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         unfinished.rename(self._data_dir)
