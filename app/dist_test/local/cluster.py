@@ -67,7 +67,7 @@ class Cluster:
         Raises LocalClusterError when a cluster is up in the state directory already, or a program does not start.
         """
         self.files.make()
-        with hold_lock(self.files.lock):
+        with hold_lock(self.files):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda *_: self._stopping.set())
             try:

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import IO
 
 from dist_test.errors import LocalClusterError
 from dist_test.local.configuration import Files
-from dist_test.local.program import write_private
+from dist_test.local.program import wait_until, write_private
+
+_ASKERS_LIMIT = timedelta(seconds=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +51,32 @@ class ClusterStatus:
 
 
 @contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
+def hold_lock(files: Files) -> Iterator[None]:
     """Hold the lock of a state directory, with our pid in it; it goes when we go, however that happens.
 
-    Raises LocalClusterError when another process holds it.
+    What a killed holder said of its cluster is forgotten. Raises LocalClusterError when another process holds it.
     """
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with files.lock.open("a+") as file:
+        # Not at the first failure: who asks for the holder has the lock for an instant.
+        if not wait_until(lambda: _is_locked(file), limit=_ASKERS_LIMIT):
             raise LocalClusterError(
-                f"a cluster is up in {path.parent} already (pid {path.read_text()});"
+                f"a cluster is up in {files.state_dir} already (pid {files.lock.read_text()});"
                 f" see `dist-test local status`, or end it with `dist-test local down`"
-            ) from None
+            )
+        # Before our pid is there: nobody may take it for what we say.
+        files.status.unlink(missing_ok=True)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lock_holder(path: Path) -> int | None:
