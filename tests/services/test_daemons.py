@@ -197,6 +197,16 @@ def test_a_fixed_port_that_is_taken_is_named(tmp_path: Path, free_port: int) -> 
         Beanstalkd(tmp_path / "beanstalkd", port=free_port).start()
 
 
+def test_a_port_whose_last_user_is_about_to_end_is_waited_for(own_beanstalkd: Beanstalkd) -> None:
+    own_beanstalkd.keep_ports()
+    own_beanstalkd.stop()
+    with socket.create_server(("127.0.0.1", own_beanstalkd.port)) as last:
+        ending = threading.Timer(0.2, last.close)
+        ending.start()
+        own_beanstalkd.start()
+    ending.join()
+
+
 def test_a_remembered_port_that_is_taken_is_replaced(own_beanstalkd: Beanstalkd) -> None:
     before = own_beanstalkd.port
     own_beanstalkd.stop()

@@ -20,6 +20,7 @@ from dist_test.local.ports import choose_ports, is_free, read_ports
 _SYSTEM_DIRECTORIES = "/usr/local/sbin:/usr/sbin:/sbin"
 _TAIL_LINES = 20
 _PORT_TRIES = 3
+_LEAVING_LIMIT = timedelta(seconds=1)  # a killed server's workers keep its port for some milliseconds longer than it
 ANSWER_SECONDS = 2.0  # a server on loopback that is slower than this is not up yet
 
 # The kernel sends a child its parent-death signal when the *thread* that forked it ends, so all children are forked by
@@ -87,8 +88,8 @@ class Program:
     def start(self) -> None:
         """Spawn the program and wait until it answers. Does nothing when it runs already.
 
-        Raises LocalClusterError with the tail of its log when it ends or stays silent for `start_limit`, and at once
-        when a port that it must have is taken.
+        Raises LocalClusterError with the tail of its log when it ends or stays silent for `start_limit`, and after a
+        second when a port that it must have is taken.
         """
         if self.is_running:
             return
@@ -159,7 +160,7 @@ class Program:
 
     def _choose_ports(self) -> None:
         for port in self._fixed_ports.values():
-            if not is_free(port):
+            if not wait_until(lambda port=port: is_free(port), limit=_LEAVING_LIMIT):  # type: ignore[misc]  # bound now
                 raise LocalClusterError(f"port {port} for {self.name} is taken on 127.0.0.1; give another, or none")
         self.ports = choose_ports(self._ports_path, self.port_names, self._fixed_ports)
 
