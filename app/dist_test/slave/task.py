@@ -94,7 +94,8 @@ def _message(entry: QueueEntry, ran: RunResult, uploaded: Uploaded) -> str:
     parts = [_verdict(entry, ran), *ran.notes]
     if uploaded.is_lost:
         parts.append("its logs and artifacts could not be stored")
-    if ran.outcome == "failed" and (line := _last_line(ran)):
+    # A note of the runner's own may be the last line as well.
+    if ran.outcome == "failed" and (line := _last_line(ran)) not in parts:
         parts.append(line)
     return "; ".join(part for part in parts if part)
 

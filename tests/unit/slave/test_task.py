@@ -51,3 +51,8 @@ def test_lost_logs_and_notes_are_said(tmp_path: Path) -> None:
     result = result_of(Bench().hold(1), ran, Uploaded(is_lost=True))
     assert result.logs_lost
     assert result.message == "2 artifacts were left out; its logs and artifacts could not be stored"
+
+
+def test_a_note_that_ends_the_log_too_is_said_once(tmp_path: Path) -> None:
+    ran = _ran(tmp_path, "failed", None, b"------\nits launcher died\n", "its launcher died")
+    assert result_of(Bench().hold(1), ran, Uploaded()).message == "its launcher died"
