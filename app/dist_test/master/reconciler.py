@@ -3,7 +3,10 @@
 Each round:
 1. Complete submits whose master died, or remove them when their tasks were never stored.
 2. Cancel what is left of jobs that have too many failures, or whose cancel was cut off.
-3. Compare the tube's totals with the unfinished attempts. A shortfall in two rounds running, or another beanstalkd
+3. Put again what a slave that fell silent still holds in the tube. beanstalkd 1.12 may forget the end of a reservation
+   that was touched (its issues 262 and 380): then only the end of the connection frees it, and that of a frozen machine
+   does not end.
+4. Compare the tube's totals with the unfinished attempts. A shortfall in two rounds running, or another beanstalkd
    than before, makes it ask about every waiting attempt; otherwise only about a slice, so that all have had their turn
    after `sweep_every`. What is missing from the tube is put again, at its priority, under a new delivery.
 
@@ -67,7 +70,7 @@ class Reconciler:
         if not self._leader.holds():
             return 0
         with self._queues.borrow() as queue:
-            mended = self._mend_submits(queue) + self._mend_cancels()
+            mended = self._mend_submits(queue) + self._mend_cancels() + self._mend_silence(queue)
             return mended + self._mend_queue(queue)
 
     def _mend_submits(self, queue: Queue) -> int:
@@ -102,6 +105,15 @@ class Reconciler:
             _repaired("job_canceled", f"Canceled the rest of job {job_id}")
             mended += 1
         return mended
+
+    def _mend_silence(self, queue: Queue) -> int:
+        lapsed = self._service.entries.lapsed(longer_than=self._settings.queued_grace)
+        held = [item for item in lapsed if item.place is not None and queue.is_reserved(item.place.entry)]
+        if not held or not self._leader.holds():
+            return 0
+        count = _attempt(lambda: self._service.put_anew(held, queue, reason="its slave fell silent"))
+        REPAIRS.labels("silence_ended").inc(count)
+        return count
 
     def _mend_queue(self, queue: Queue) -> int:
         unfinished = sum(job.counters.unfinished_attempts for job in self._service.jobs.by_state("running"))

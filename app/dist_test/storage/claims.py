@@ -127,7 +127,9 @@ class Claims:
 
     def renew(self, claims: Sequence[Claim], *, busy: int, state: str, message: str) -> HeartbeatAnswer:
         """Extend the leases of `claims`, write the slave's heartbeat, and find out what was lost meanwhile."""
-        return self._database.run(lambda connection: self._renew(connection, claims, busy, state, message), attempts=1)
+        return self._database.run_each(
+            lambda connection: self._renew(connection, claims, busy, state, message), attempts=1
+        )
 
     def _avoid(self, connection: Connection, entry: QueueEntry) -> bool:
         if not others_are_up(connection, self._slave_id):

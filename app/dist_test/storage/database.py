@@ -28,7 +28,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 ANSWER_SECONDS = 60
 # A host that froze or lost its power in a transaction sends nothing, not even the end of its connection. Its locks, on
 # the row of a job say, would stay for MySQL's eight hours, and nothing of that job could be recorded.
-SILENCE_SECONDS = 60
+SILENCE_SECONDS = 20
 
 
 class Affected(NamedTuple):
@@ -81,6 +81,15 @@ class Database:
                 return work(connection)
 
         return self._repeated(transaction, attempts)
+
+    def run_each(self, work: Callable[[Connection], Result], *, attempts: int = ATTEMPTS) -> Result:
+        """As run, but each statement of `work` is a transaction by itself: no lock outlives it, should we freeze."""
+
+        def statements() -> Result:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                return work(connection)
+
+        return self._repeated(statements, attempts)
 
     def run_script(self, script: str, values: Mapping[str, Any]) -> Affected:
         """Run statements separated by `;` as one transaction in one round trip; give back what the first one did.

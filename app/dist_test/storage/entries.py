@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, text
@@ -85,6 +85,17 @@ class Entries:
         """All attempts of enqueued jobs that have waited for longer than `older_than`, in pages."""
         return self._pages(lambda: and_(jobs.c.enqueued_at.is_not(None), _is_waiting(), _waited(older_than)))
 
+    def lapsed(self, *, longer_than: timedelta) -> list[Queued]:
+        """The attempts whose slave fell silent: their lease ended `longer_than` ago, and nobody took them since."""
+        query = _query(
+            attempts.c.finished_at.is_(None),
+            attempts.c.job_key.in_(select(jobs.c.job_key).where(jobs.c.state == "running")),
+            attempts.c.has_started == 1,
+            attempts.c.lease_until < _ago(longer_than),
+        )
+        rows = self._database.run(lambda connection: connection.execute(query.limit(PAGE)).all())
+        return [Queued.from_row(row) for row in rows]
+
     def find(self, key: AttemptKey) -> Queued | None:
         """One attempt, if it waits to be run."""
         return next(iter(self.find_all([key])), None)
@@ -153,9 +164,13 @@ def _is_waiting() -> ColumnElement[bool]:
 
 
 def _waited(duration: timedelta) -> ColumnElement[bool]:
-    interval = text("INTERVAL :waited MICROSECOND").bindparams(waited=microseconds(duration))
     since = func.greatest(attempts.c.queued_at, func.coalesce(attempts.c.lease_until, attempts.c.queued_at))
-    return since <= func.utc_timestamp(6).op("-")(interval)
+    return since <= _ago(duration)
+
+
+def _ago(duration: timedelta) -> ColumnElement[datetime]:
+    interval = text("INTERVAL :ago MICROSECOND").bindparams(ago=microseconds(duration))
+    return func.utc_timestamp(6).op("-")(interval)
 
 
 def _query(*conditions: ColumnElement[bool]) -> Select[Any]:

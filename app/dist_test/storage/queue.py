@@ -133,6 +133,13 @@ class Queue:
             found += self._repeated(lambda _, chunk=chunk: self._peek_chunk(chunk))  # type: ignore[misc]  # bound now
         return found
 
+    def is_reserved(self, entry: int) -> bool:
+        """Whether somebody holds the entry, were it somebody who has long been silent."""
+        try:
+            return self._repeated(lambda client: client.stats_job(entry)["state"]) == "reserved"
+        except greenstalk.NotFoundError:
+            return False
+
     def delete_all(self, entries: Sequence[int]) -> int:
         """Delete entries that nobody else has reserved; say how many there were. Check first that they are yours."""
         return sum(answer == b"DELETED" for answer in self._pipelined([b"delete %d\r\n" % entry for entry in entries]))

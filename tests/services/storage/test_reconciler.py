@@ -119,6 +119,23 @@ def test_a_running_attempt_is_left_alone(
     assert [reconciler.round() for _ in range(3)] == [0, 0, 0]
 
 
+def test_what_a_silent_slave_still_holds_is_put_again(
+    service: Service, reconciler: Reconciler, hand: MakeHand, take: Take, queue: Queue, let_lapse: Callable[[], None]
+) -> None:
+    service.submit(job("one"))
+    frozen = hand("a")
+    late = frozen.claim(take())
+    assert reconciler.round() == 0, "its lease is alive"
+    let_lapse()
+    assert reconciler.round() == 1
+    assert queue.statistics().ready == 1
+    other = hand("b")
+    entry = take()
+    assert entry.delivery == 2
+    other.finish(other.claim(entry))
+    assert frozen.finish(late).counted == frozenset()
+
+
 def test_a_submit_whose_master_died_after_storing_is_completed(
     service: Service, reconciler: Reconciler, queue: Queue, database: Database
 ) -> None:
