@@ -161,7 +161,7 @@ def test_a_server_that_refuses_or_is_gone_is_unavailable(make_bucket: Callable[.
     with pytest.raises(ResultStoreUnavailable) as caught:
         refused.upload(key, io.BytesIO(b"x"), 1)
     assert "Signature" not in str(caught.value)
-    assert len(pauses) == 3
+    assert len(pauses) == 4
     with pytest.raises(ResultStoreUnavailable):
         refused.put_file(key, io.BytesIO(b"x"))
     with pytest.raises(ResultStoreUnavailable):

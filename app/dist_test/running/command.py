@@ -95,7 +95,12 @@ class RunningCommand:
             self._drain()
         self._stdout.finish()
         self._stderr.finish()
-        return Ended(outcome=self._outcome or _outcome(exit_status), exit_status=exit_status, seconds=seconds)
+        return Ended(
+            outcome=self._outcome or _outcome(exit_status),
+            exit_status=exit_status,
+            seconds=seconds,
+            lost_output_bytes=self._stdout.lost_bytes + self._stderr.lost_bytes,
+        )
 
     def _start_and_watch(self, started: float) -> int:
         try:

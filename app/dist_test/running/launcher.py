@@ -100,8 +100,11 @@ class Launcher:
                 _write_files(f"{self._attempt_dir}/tree", work.files)
             if work.command:
                 ended = self._run(work.command, work.serial, (fds[0], fds[1]))
+                if ended.lost_output_bytes:
+                    notes.append(f"{ended.lost_output_bytes} bytes of output were lost, since the disk was full")
             if work.archive:
-                archived, notes = _archive(f"{self._attempt_dir}/tree", work, fds[-1])
+                archived, said = _archive(f"{self._attempt_dir}/tree", work, fds[-1])
+                notes += said
         finally:
             if work.clean:
                 self.clean()

@@ -1,7 +1,9 @@
 """One output stream of a task: the beginning and the end are kept, however much a test writes."""
 
+import errno
 import os
 
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 CUT_LINE = "\n------ dist_test left out {dropped} bytes here: more than {limit} bytes of output ------\n"
 
 
@@ -19,12 +21,13 @@ class CappedOutput:
         self._tail_limit = limit_bytes - self._head_left
         self._tail = bytearray()
         self._dropped = 0
+        self.lost_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes. Raises OSError when the disk does not."""
+        """Take the next bytes. A full disk costs bytes, counted in `lost_bytes`; any other OSError is raised."""
         if self._head_left:
             head = data[: self._head_left]
-            _write_all(self._fd, head)
+            self._keep(head)
             self._head_left -= len(head)
             data = data[len(head) :]
         if data:
@@ -34,19 +37,25 @@ class CappedOutput:
                 self._trim()
 
     def finish(self) -> None:
-        """Write what was held back; call once, after the last byte. Raises OSError."""
+        """Write what was held back; call once, after the last byte. Raises OSError as write does."""
         self._trim()
         if self._dropped:
-            _write_all(self._fd, CUT_LINE.format(dropped=self._dropped, limit=self._limit).encode())
-        _write_all(self._fd, self._tail)
+            self._keep(CUT_LINE.format(dropped=self._dropped, limit=self._limit).encode())
+        self._keep(self._tail)
+
+    def _keep(self, data: bytes | bytearray) -> None:
+        # Most likely the test itself has filled the disk: that is no reason to take the verdict from it, or to blame
+        # the slave.
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            if error.errno not in _DISK_IS_FULL:
+                raise
+            self.lost_bytes += len(data)
 
     def _trim(self) -> None:
         excess = len(self._tail) - self._tail_limit
         if excess > 0:
             del self._tail[:excess]
             self._dropped += excess
-
-
-def _write_all(fd: int, data: bytes | bytearray) -> None:
-    while data:
-        data = data[os.write(fd, data) :]

@@ -211,7 +211,7 @@ class Runner:
                 work, archive=list(request.artifact_globs), archive_limit_bytes=self._artifact_limit_bytes
             )
             archived = self._exchange(attempt, self._main_launcher(), archive, files.archive)
-            return replace(archived, ended=ran.ended)
+            return replace(archived, ended=ran.ended, notes=(*ran.notes, *archived.notes))
         finally:
             if not request.leak and attempt.launcher is None:
                 self._exchange(attempt, self._main_launcher(), replace(work, clean=True))

@@ -68,6 +68,7 @@ class Ended:
     outcome: str
     exit_status: int | None
     seconds: float
+    lost_output_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LINK_SECONDS = 86400  # as long as the original's links worked
-_PAUSES = (timedelta(seconds=0.2), timedelta(seconds=1), timedelta(seconds=3))
+_PAUSES = tuple(timedelta(seconds=pause) for pause in (0.2, 1, 3, 8))  # a restart of the server takes less
 _CONNECTIONS = 32
 _DELETE_BATCH = 1000  # S3's limit for one DeleteObjects
 _WHOLE_BYTES = 64 * 2**20  # bigger files go in parts
@@ -178,7 +178,7 @@ class Bucket:
     def upload(self, key: str, source: IO[bytes], size_bytes: int, *, content_type: str = _OCTETS) -> None:
         """Store `size_bytes` from where a seekable file stands: faster than put_file for small ones.
 
-        Tries four times, with growing pauses.
+        Tries five times, with growing pauses.
         """
         start = source.tell()
         for pause in _PAUSES:
