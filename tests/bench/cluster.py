@@ -31,7 +31,7 @@ from dist_test.storage.database import Database
 from dist_test.storage.jobs import Jobs
 from dist_test.storage.queue import Queue
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)

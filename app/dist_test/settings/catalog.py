@@ -186,7 +186,7 @@ CATALOG: tuple[Setting, ...] = (
         "slave.work_dir",
         values.path,
         "/var/lib/dist_test/work",
-        "Directory in which tasks run; the slave owns all of it.",
+        "Directory in which tasks run; the slave owns all of it. Short tasks run faster on a tmpfs.",
     ),
     _setting(
         "slave.task_user_prefix",
