@@ -12,7 +12,7 @@ from dist_test.settings import BeanstalkSettings, MysqlSettings
 from dist_test.storage import schema
 from dist_test.storage.database import Database
 from dist_test.storage.migrate import migrate
-from dist_test.storage.queue import Queue
+from dist_test.storage.queue import Queue, Queues
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +73,14 @@ def queue(beanstalk_settings: BeanstalkSettings) -> Iterator[Queue]:
     queue = Queue(beanstalk_settings)
     yield queue
     queue.close()
+
+
+@pytest.fixture
+def queues(beanstalk_settings: BeanstalkSettings) -> Iterator[Queues]:
+    """The connections of a master."""
+    queues = Queues(beanstalk_settings)
+    yield queues
+    queues.close()
 
 
 def empty_tables(database: Database) -> None:

@@ -52,13 +52,7 @@ def open_store(settings: IsolateSettings) -> BlobStore:
 def _bucket(settings: IsolateSettings) -> Bucket:
     if settings.aws is None:
         raise ConfigurationError(f"isolate_server.store is {settings.store}; section [aws] must say how to reach it")
-    bucket = Bucket(
-        settings.aws.bucket,
-        endpoint_url=settings.aws.endpoint_url,
-        access_key=settings.aws.access_key,
-        secret_key=settings.aws.secret_key,
-        region=settings.aws.region,
-    )
+    bucket = Bucket.of(settings.aws)
     bucket.ensure_exists()
     return bucket
 

@@ -20,7 +20,7 @@ class Worker:
             service=Service(settings, self._database, self._queues),
             database=self._database,
             queues=self._queues,
-            results=_bucket(settings),
+            results=Bucket.of(settings.aws),
         )
         self._reconciler = reconciler.start(settings)
 
@@ -29,15 +29,3 @@ class Worker:
         self._reconciler.stop()
         self._queues.close()
         self._database.close()
-
-
-def _bucket(settings: MasterSettings) -> Bucket:
-    aws = settings.aws
-    return Bucket(
-        aws.bucket,
-        endpoint_url=aws.endpoint_url,
-        access_key=aws.access_key,
-        secret_key=aws.secret_key,
-        region=aws.region,
-        public_url=aws.public_url,
-    )

@@ -176,18 +176,11 @@ class Worker:
 
 
 def _servers(settings: SlaveSettings) -> _Servers:
-    aws = settings.aws
     return _Servers(
         # Each slot claims, the writer writes, the heartbeat beats.
         database=Database(settings.mysql, pool_size=settings.slots + 2),
         isolate=IsolateClient(settings.isolate_server, settings.namespace),
-        bucket=Bucket(
-            aws.bucket,
-            endpoint_url=aws.endpoint_url,
-            access_key=aws.access_key,
-            secret_key=aws.secret_key,
-            region=aws.region,
-        ),
+        bucket=Bucket.of(settings.aws),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from dist_test.errors import ResultNotFound, ResultStoreUnavailable
+from dist_test.settings import AwsSettings
 
 if TYPE_CHECKING:
     import urllib3
@@ -89,6 +90,18 @@ class Bucket:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._clients: dict[str | None, S3Client] = {}
+
+    @classmethod
+    def of(cls, settings: AwsSettings) -> "Bucket":
+        """The bucket that is configured."""
+        return cls(
+            settings.bucket,
+            endpoint_url=settings.endpoint_url,
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            region=settings.region,
+            public_url=settings.public_url,
+        )
 
     def ensure_exists(self) -> None:
         """Create the bucket unless it is there."""

@@ -107,14 +107,6 @@ def settings(environ: dict[str, str]) -> MasterSettings:
 
 
 @pytest.fixture
-def queues(beanstalk_settings: BeanstalkSettings) -> Iterator[Queues]:
-    """The connections of a master."""
-    queues = Queues(beanstalk_settings)
-    yield queues
-    queues.close()
-
-
-@pytest.fixture
 def service(settings: MasterSettings, database: Database, queues: Queues) -> Service:
     """A master's rules on the test's database and tube."""
     return Service(settings, database, queues)

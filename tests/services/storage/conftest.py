@@ -1,6 +1,6 @@
 """A submitted job, and slaves that claim from it, straight on the storage package."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -83,14 +83,6 @@ def master_settings(database: Database, beanstalk_settings: BeanstalkSettings) -
         "HOME": "/nonexistent",
     }
     return load_master_settings(environ)
-
-
-@pytest.fixture
-def queues(beanstalk_settings: BeanstalkSettings) -> Iterator[Queues]:
-    """The connections of a master."""
-    queues = Queues(beanstalk_settings)
-    yield queues
-    queues.close()
 
 
 @pytest.fixture
