@@ -113,6 +113,10 @@ class MasterRefused(DistTestError):
     """The master understood the request and refused it; the message is the master's own."""
 
 
+class MetadataUnavailable(DistTestError):
+    """The cloud's metadata server did not answer, or not like one, for as long as we were willing to try."""
+
+
 class LocalClusterError(DistTestError):
     """A program of the local cluster is missing, did not start, or died."""
 

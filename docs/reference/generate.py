@@ -42,6 +42,7 @@ SERVICES = (
     ("dist-test-master", "migrate"),
     ("dist-test-master", "audit"),
     ("dist-test-slave",),
+    ("dist-test-slave", "configure"),
     ("dist-test-isolate",),
 )
 

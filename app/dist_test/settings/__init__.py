@@ -13,7 +13,7 @@ from dist_test.settings.records import (
     load_master_settings,
     load_slave_settings,
 )
-from dist_test.settings.source import configuration_path
+from dist_test.settings.source import configuration_path, parse_ini
 
 __all__ = [
     "AwsSettings",
@@ -28,4 +28,5 @@ __all__ = [
     "load_isolate_settings",
     "load_master_settings",
     "load_slave_settings",
+    "parse_ini",
 ]

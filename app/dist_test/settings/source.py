@@ -58,28 +58,14 @@ class Source:
             raise ConfigurationError("\n".join(self.problems))
 
     def _read_file(self, path: Path) -> dict[str, str]:
-        # Interpolation would trip over the % of passwords and log formats.
-        parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
-        except (configparser.Error, OSError, UnicodeDecodeError) as exc:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
             self.problems.append(f"{path} cannot be read: {_why_unreadable(exc)}")
             return {}
-        texts = {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
-        self.problems += [self._unknown(path, section, "") for section in parser.sections() if section not in SECTIONS]
-        self.problems += [
-            self._unknown(path, *name.split(".", 1))
-            for name in texts
-            if name.split(".")[0] in SECTIONS and name not in BY_NAME
-        ]
+        texts, problems = parse_ini(text, where=str(path))
+        self.problems += problems
         return texts
-
-    def _unknown(self, path: Path, section: str, key: str) -> str:
-        if not key:
-            near = difflib.get_close_matches(section, SECTIONS, n=1)
-            return f"{path}: section [{section}] is not known{_hint(near)}"
-        near = difflib.get_close_matches(key, [s.key for s in CATALOG if s.section == section], n=1)
-        return f"{path}: [{section}] {key} is not known{_hint(near)}"
 
     def _parse(self, setting: Setting) -> Any:
         raw = self._environ.get(setting.environment)
@@ -96,6 +82,30 @@ class Source:
             shown = "(not shown)" if setting.secret else repr(raw)
             self.problems.append(f"{where} is {shown}: {exc}")
             return None
+
+
+def parse_ini(text: str, *, where: str) -> tuple[dict[str, str], list[str]]:
+    """The values by `section.key`, still as text, and what is wrong with the document that messages call `where`."""
+    # Interpolation would trip over the % of passwords and log formats.
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text, source=where)
+    except configparser.Error as exc:
+        return {}, [f"{where} cannot be read: {_why_unreadable(exc)}"]
+    texts = {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
+    problems = [_unknown(where, section, "") for section in parser.sections() if section not in SECTIONS]
+    problems += [
+        _unknown(where, *name.split(".", 1)) for name in texts if name.split(".")[0] in SECTIONS and name not in BY_NAME
+    ]
+    return texts, problems
+
+
+def _unknown(where: str, section: str, key: str) -> str:
+    if not key:
+        near = difflib.get_close_matches(section, SECTIONS, n=1)
+        return f"{where}: section [{section}] is not known{_hint(near)}"
+    near = difflib.get_close_matches(key, [s.key for s in CATALOG if s.section == section], n=1)
+    return f"{where}: [{section}] {key} is not known{_hint(near)}"
 
 
 def _why_unreadable(exc: Exception) -> str:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from dist_test import __version__
 from dist_test.errors import DistTestError
@@ -18,14 +19,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a slave until SIGTERM or SIGINT; a second one hands running tasks back at once. Exit status 1 on errors."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load_slave_settings()
-        if options.slots is not None:
-            settings = dataclasses.replace(settings, slots=options.slots)
-        _run(settings)
+        if options.command == "configure":
+            _configure(options.metadata, options.base, options.output)
+        else:
+            _run(_settings(options.slots))
     except (DistTestError, OSError) as exc:
         print(f"dist-test-slave: {exc}", file=sys.stderr)  # noqa: T201  # before there is a log, or instead of one
         return 1
     return 0
+
+
+def _configure(url: str, base: Path, output: Path) -> None:
+    from dist_test.slave.metadata import configure
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    slave_id = configure(url, base=base, output=output)
+    print(f"{output}: settings of {slave_id}")  # noqa: T201  # the answer of a command
+
+
+def _settings(slots: int | None) -> SlaveSettings:
+    settings = load_slave_settings()
+    return settings if slots is None else dataclasses.replace(settings, slots=slots)
 
 
 def _run(settings: SlaveSettings) -> None:
@@ -74,7 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--slots", type=_slots, help="tasks that run at the same time (default: slave.slots)")
     parser.add_argument("--version", action="version", version=__version__)
+    _add_configure(parser.add_subparsers(dest="command", title="commands", metavar=""))
     return parser
+
+
+def _add_configure(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "write the settings of a slave on Compute Engine from its instance's metadata"
+    parser = commands.add_parser("configure", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    parser.add_argument(
+        "--metadata", metavar="URL", default="http://169.254.169.254", help="metadata server (default: %(default)s)"
+    )
+    parser.add_argument("--base", metavar="FILE", type=Path, required=True, help="settings that the image holds")
+    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="where to write, with mode 0600")
 
 
 def _slots(text: str) -> int:
