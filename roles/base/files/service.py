@@ -1,0 +1,240 @@
+#!/usr/bin/python3
+"""Make a systemd unit run with what its files say now: `service [--check] UNIT FILE...`.
+
+Enables and starts the unit, and restarts it when one of FILES, its unit file or a drop-in changed after it was started;
+of a symbolic link, the link itself counts. Prints "changed: why" or "unchanged", and exits with 0. Exits with 1, and
+the end of the unit's journal, when the unit is not active afterwards; waits 60 s for one that is starting.
+
+--check changes nothing, and says what would. Not for units that do their work and end (oneshot without
+RemainAfterExit). A unit whose conditions do not hold, as of time synchronization in a container, is left alone.
+"""
+
+# ruff: noqa: T201  # a program: what it prints is its answer
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+PATIENCE = timedelta(seconds=60)
+PAUSE_SECONDS = 0.2
+JOURNAL_LINES = 20
+RUNNING = ("active", "reloading", "refreshing")
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "DropInPaths",
+    "InactiveExitTimestamp",
+    "ConditionResult",
+    "ConditionTimestamp",
+)
+
+
+class ServiceError(Exception):
+    """The unit does not run as its files say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """What systemd knows of a unit. `started` is None for one that has not been started since boot."""
+
+    name: str
+    load: str
+    active: str
+    enablement: str
+    is_outdated: bool
+    files: tuple[Path, ...]
+    started: datetime | None
+    is_skipped: bool
+
+    @classmethod
+    def from_properties(cls, name: str, properties: Mapping[str, str]) -> "Unit":
+        """Read what `systemctl show --timestamp=us+utc` printed."""
+        files = [properties["FragmentPath"], *properties["DropInPaths"].split()]
+        was_tried = _time(properties["ConditionTimestamp"]) is not None
+        return cls(
+            name=name,
+            load=properties["LoadState"],
+            active=properties["ActiveState"],
+            enablement=properties["UnitFileState"],
+            is_outdated=properties["NeedDaemonReload"] == "yes",
+            files=tuple(Path(file) for file in files if file),
+            started=_time(properties["InactiveExitTimestamp"]),
+            is_skipped=was_tried and properties["ConditionResult"] == "no",
+        )
+
+    @property
+    def is_running(self) -> bool:
+        return self.active in RUNNING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What to do with a unit, and why in words; nothing is to do when there are no reasons."""
+
+    enable: bool = False
+    reset_failed: bool = False
+    start: bool = False
+    restart: bool = False
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"changed: {', '.join(self.reasons)}" if self.reasons else "unchanged"
+
+
+def decide(unit: Unit, changes: Mapping[Path, datetime | None]) -> Decision:
+    """Compare a unit with the times at which its files changed last; None for a file that is not there yet.
+
+    Raises ServiceError for a unit that is masked: somebody did not want it to run.
+    """
+    if unit.load == "masked":
+        raise ServiceError(f"{unit.name} is masked; say `systemctl unmask {unit.name}` if it is to run")
+    enable = unit.enablement in ("disabled", "enabled-runtime")
+    reasons = ["enabled"] if enable else []
+    # One that is "activating" may wait for its next try with what an older file said.
+    is_started = unit.is_running or unit.active == "activating"
+    why = _why_restart(unit, changes) if is_started else None
+    if why:
+        reasons.append(f"restarted because {why}")
+    start = not is_started and (unit.is_outdated or not unit.is_skipped)
+    if start:
+        reasons.append(f"started, as it was {unit.active}")
+    return Decision(
+        enable=enable,
+        reset_failed=unit.active == "failed",
+        start=start,
+        restart=why is not None,
+        reasons=tuple(reasons),
+    )
+
+
+def _why_restart(unit: Unit, changes: Mapping[Path, datetime | None]) -> str | None:
+    if unit.is_outdated:
+        return "its unit file or a drop-in changed"
+    for file, changed in changes.items():
+        if changed is None:
+            return f"{file} is not there yet"
+        if unit.started is not None and changed > unit.started:
+            return f"{file} changed after it was started"
+    return None
+
+
+def _time(text: str) -> datetime | None:
+    # "Tue 2026-11-24 13:57:22.123456 UTC"; empty, "n/a" or 0 for never.
+    words = text.split()
+    if len(words) != 4:
+        return None
+    moment = datetime.fromisoformat(f"{words[1]} {words[2]}")
+    return moment.replace(tzinfo=UTC)
+
+
+def changed_at(file: Path) -> datetime | None:
+    """When the file's content, owner or mode changed last; None when it is not there.
+
+    The inode's time rather than the content's: putting back an old file with `cp -p` is a change too.
+    """
+    try:
+        return datetime.fromtimestamp(file.lstat().st_ctime, tz=UTC)
+    except FileNotFoundError:
+        return None
+
+
+class Systemd:
+    """The systemd of this host."""
+
+    def read(self, name: str) -> Unit:
+        """Say how the unit stands now."""
+        done = self._systemctl("show", "--timestamp=us+utc", f"--property={','.join(_PROPERTIES)}", "--", name)
+        lines = (line.partition("=") for line in done.stdout.splitlines())
+        return Unit.from_properties(name, {key: value for key, _, value in lines})
+
+    def apply(self, name: str, decision: Decision) -> None:
+        """Do what was decided; waits for the unit to start, but not longer than PATIENCE."""
+        # Always: a timer does not say that its service's file changed.
+        self._systemctl("daemon-reload")
+        if decision.enable:
+            self._systemctl("enable", "--quiet", "--", name)
+        if decision.reset_failed:
+            # One that hit its start limit would be refused.
+            self._systemctl("reset-failed", "--", name)
+        if decision.start or decision.restart:
+            self._run_job("restart" if decision.restart else "start", name)
+
+    def journal(self, name: str) -> str:
+        """The last lines that the unit logged."""
+        command = ["journalctl", "--no-pager", f"--lines={JOURNAL_LINES}", f"--unit={name}"]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
+
+    def _run_job(self, verb: str, name: str) -> None:
+        # Neither a failed try nor a slow one is the end: Restart= tries again, and whoever called looks at the state.
+        command = ["systemctl", verb, "--", name]
+        try:
+            subprocess.run(command, check=False, timeout=PATIENCE.total_seconds(), stderr=subprocess.DEVNULL)
+        except subprocess.TimeoutExpired:
+            return
+
+    def _systemctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ServiceError(f"`systemctl {' '.join(words)}` ended with {done.returncode}: {done.stderr.strip()}")
+        return done
+
+
+class Service:
+    """Brings one unit after the other to what its files say."""
+
+    def __init__(self, systemd: Systemd, *, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._systemd = systemd
+        self._clock = clock
+        self._sleep = sleep
+
+    def check(self, name: str, files: Sequence[Path]) -> Decision:
+        """Say what `ensure` would do; a file or a unit that is not there yet is a reason to do something."""
+        unit = self._systemd.read(name)
+        return decide(unit, {file: changed_at(file) for file in [*unit.files, *files]})
+
+    def ensure(self, name: str, files: Sequence[Path]) -> Decision:
+        """Enable, start or restart the unit where needed, and say what was done.
+
+        Raises ServiceError when the unit is not active within PATIENCE, or one of the files is not there.
+        """
+        if missing := [str(file) for file in files if changed_at(file) is None]:
+            raise ServiceError(f"{', '.join(missing)} is not there, but {name} is to run with what it says")
+        deadline = self._clock() + PATIENCE.total_seconds()
+        decision = self.check(name, files)
+        if decision.reasons:
+            self._systemd.apply(name, decision)
+        self._wait(name, deadline)
+        return decision
+
+    def _wait(self, name: str, deadline: float) -> None:
+        while not (unit := self._systemd.read(name)).is_running and not unit.is_skipped:
+            if unit.active != "activating" or self._clock() > deadline:
+                raise ServiceError(f"{name} is {unit.active}, not active:\n{self._systemd.journal(name)}")
+            self._sleep(PAUSE_SECONDS)
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="service", description="Make a systemd unit run with what its files say now.")
+    parser.add_argument("--check", action="store_true", help="change nothing, say what would be changed")
+    parser.add_argument("unit", help="name of the unit, with its kind: nginx.service")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="file that the unit reads when it starts")
+    options = parser.parse_args(words)
+    service = Service(Systemd(), clock=time.monotonic, sleep=time.sleep)
+    try:
+        print((service.check if options.check else service.ensure)(options.unit, options.files))
+    except ServiceError as exc:
+        print(f"service: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
