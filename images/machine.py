@@ -31,8 +31,8 @@ def why_not() -> str | None:
         return f"machines need {', '.join(missing)}: run ./bootstrap.sh deploy"
     attempts = {
         "network namespaces and bridges": "ip link add probe type bridge",
-        "overlay mounts": "d=$(mktemp -d -p /var/tmp); trap 'rmdir $d/l $d/m; rm -r $d' EXIT; mkdir $d/l $d/u $d/w $d/m; "
-        "mount -t overlay -o lowerdir=$d/l,upperdir=$d/u,workdir=$d/w overlay $d/m; umount $d/m",
+        "overlay mounts": "d=$(mktemp -d -p /var/tmp); trap 'rm -r $d' EXIT; cd $d; mkdir lower upper work merged; "
+        "mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay merged; umount merged",
         "pid namespaces": "unshare --pid --fork true",
     }
     denied = [what for what, script in attempts.items() if not _works_unshared(script)]
@@ -143,7 +143,8 @@ class Machine:
             run("umount", self.root)
         for path in (self.root, self._upper, self._work):
             shutil.rmtree(path, ignore_errors=True)
-        self.console_path.unlink(missing_ok=True)
+        for path in (self.console_path, self.directory / "lower"):
+            path.unlink(missing_ok=True)
 
     @property
     def _upper(self) -> Path:
@@ -212,9 +213,15 @@ class Machine:
             return
         self.root.mkdir(parents=True, exist_ok=True)
         self._work.mkdir(exist_ok=True)
-        lower = ":".join(str(path) for path in (*self.layers, self.tree.ensure()))
-        options = f"lowerdir={lower},upperdir={self._upper},workdir={self._work}"
+        options = f"lowerdir={self._lower()},upperdir={self._upper},workdir={self._work}"
         run("mount", "-t", "overlay", "-o", options, "overlay", self.root)
+
+    def _lower(self) -> str:
+        """What the disk lies on. Its own until it is deleted, even when the recipe of the tree changes meanwhile."""
+        path = self.directory / "lower"
+        if not path.exists():
+            path.write_text(":".join(str(layer) for layer in (*self.layers, self.tree.ensure())))
+        return path.read_text()
 
     def _remove_link(self) -> None:
         succeeds(["ip", "link", "delete", f"vb-{self._id}"])

@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     for action, what in _ACTIONS.items():
         of_hosts = actions.add_parser(action, help=what)
-        of_hosts.add_argument("names", nargs="*", choices=[*HOSTS, []], metavar="NAME", help="a host; default: all")
+        of_hosts.add_argument("names", nargs="*", metavar="NAME", help="a host; default: all")
     ssh = actions.add_parser("ssh", help="log in to a host, or run a command there")
     ssh.add_argument("name", choices=HOSTS)
     ssh.add_argument("command", nargs=argparse.REMAINDER)

@@ -28,9 +28,8 @@ class Bed:
     @classmethod
     def from_environment(cls) -> "Bed":
         """As TESTBED_NETWORK and TESTBED_STATE say; the inventory reads the same two."""
-        state_dir = Path(
-            os.environ.get("TESTBED_STATE", "/var/tmp/dist_test-testbed")
-        )  # on a disk, which /tmp may not be
+        # Not /tmp, which is often in memory: the five take a gigabyte.
+        state_dir = Path(os.environ.get("TESTBED_STATE", "/var/tmp/dist_test-testbed"))
         return cls(state_dir=state_dir, network=Network(prefix=os.environ.get("TESTBED_NETWORK", "10.77.0")))
 
     @property
