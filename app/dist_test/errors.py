@@ -25,6 +25,10 @@ class SlaveNotFound(DistTestError):
     """No slave has this id."""
 
 
+class SlaveNotReady(DistTestError):
+    """This host's slave does not take tasks, though nobody asked it to drain."""
+
+
 class JobConflict(DistTestError):
     """A job with this id is there already, with other tasks."""
 

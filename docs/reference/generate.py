@@ -43,6 +43,7 @@ SERVICES = (
     ("dist-test-master", "audit"),
     ("dist-test-slave",),
     ("dist-test-slave", "configure"),
+    ("dist-test-slave", "check"),
     ("dist-test-isolate",),
 )
 

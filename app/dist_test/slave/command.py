@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from dist_test import __version__
@@ -21,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "configure":
             _configure(options.metadata, options.base, options.output)
+        elif options.command == "check":
+            _check(timedelta(seconds=options.wait))
         else:
             _run(_settings(options.slots))
     except (DistTestError, OSError) as exc:
@@ -35,6 +38,12 @@ def _configure(url: str, base: Path, output: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     slave_id = configure(url, base=base, output=output)
     print(f"{output}: settings of {slave_id}")  # noqa: T201  # the answer of a command
+
+
+def _check(wait: timedelta) -> None:
+    from dist_test.slave.check import check
+
+    print(check(load_slave_settings(), wait=wait))  # noqa: T201  # the answer of a command
 
 
 def _settings(slots: int | None) -> SlaveSettings:
@@ -88,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--slots", type=_slots, help="tasks that run at the same time (default: slave.slots)")
     parser.add_argument("--version", action="version", version=__version__)
-    _add_configure(parser.add_subparsers(dest="command", title="commands", metavar=""))
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    _add_configure(commands)
+    _add_check(commands)
     return parser
 
 
@@ -100,6 +111,14 @@ def _add_configure(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     parser.add_argument("--base", metavar="FILE", type=Path, required=True, help="settings that the image holds")
     parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="where to write, with mode 0600")
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    about = "say whether the slave of this host takes tasks; exit status 1 if not"
+    parser = commands.add_parser("check", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=float, default=0.0, help="how long it may take to start (default: 0)"
+    )
 
 
 def _slots(text: str) -> int:

@@ -91,9 +91,9 @@ class Slaves:
         """Write the row of a slave that starts."""
         self._database.run(lambda connection: connection.execute(_REGISTER, vars(slave)))
 
-    def all(self) -> list[Slave]:
-        """Every slave that ever registered, by name."""
-        rows = self._database.run(lambda connection: connection.execute(_LIST, {"live": microseconds(LIVE_FOR)}).all())
+    def all(self, *, live_for: timedelta = LIVE_FOR) -> list[Slave]:
+        """Every slave that ever registered, by name; is_live are those that were heard of in the last `live_for`."""
+        rows = self._database.run(lambda connection: connection.execute(_LIST, {"live": microseconds(live_for)}).all())
         return [Slave.from_row(row) for row in rows]
 
     def want(self, slave_id: str, want: str) -> None:
