@@ -9,10 +9,10 @@ class MachineError(Exception):
     """A machine, its network or its root tree could not be made, reached or removed."""
 
 
-def run(*command: str | Path, text: str | None = None) -> str:
-    """Run a program to its end; its standard output. Raises MachineError with its last words when it fails."""
+def run(*command: str | Path, text: str | None = None, directory: Path | None = None) -> str:
+    """Run a program to its end, with `text` as its input; its standard output. Raises MachineError with its last words when it fails."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, input=text, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MachineError(
             f"`{' '.join(words)}` ended with exit status {done.returncode}: {done.stderr[-2000:].strip()}"

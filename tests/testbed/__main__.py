@@ -3,10 +3,12 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 
 from images.commands import MachineError
 from images.machine import why_not
 from tests.testbed.bed import HOSTS, Bed
+from tests.testbed.warm import WarmLayer
 
 
 def main(arguments: list[str]) -> None:
@@ -22,8 +24,9 @@ def main(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    for action, what in _ACTIONS.items():
+    for action, (_, what) in _ACTIONS.items():
         of_hosts = actions.add_parser(action, help=what)
+        of_hosts.add_argument("--layer", choices=["warm"], help="give fresh disks what was harvested, if anything")
         of_hosts.add_argument("names", nargs="*", metavar="NAME", help="a host; default: all")
     ssh = actions.add_parser("ssh", help="log in to a host, or run a command there")
     ssh.add_argument("name", choices=HOSTS)
@@ -31,34 +34,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_ACTIONS = {
-    "up": "start what is off, and wait until people can log in",
-    "down": "remove hosts with their disks",
-    "reset": "start again with empty disks",
-    "power-off": "pull the plug; the disk stays",
-    "reboot": "pull the plug and start again",
-    "status": "say which hosts are on",
+def _harvest(bed: Bed, names: Iterable[str]) -> None:
+    print(WarmLayer(tree=bed.tree).harvest(bed.host(name) for name in names))
+
+
+def _reboot(bed: Bed, names: Sequence[str]) -> None:
+    bed.power_off(names)
+    bed.up(names)
+
+
+_ACTIONS: dict[str, tuple[Callable[[Bed, Sequence[str]], None], str]] = {
+    "up": (Bed.up, "start what is off, and wait until people can log in"),
+    "down": (Bed.down, "remove hosts with their disks"),
+    "reset": (Bed.reset, "start again with empty disks"),
+    "power-off": (Bed.power_off, "pull the plug; the disk stays"),
+    "reboot": (_reboot, "pull the plug and start again"),
+    "harvest": (_harvest, "keep what hosts downloaded as the warm layer"),
+    "status": (lambda _bed, _names: None, "say which hosts are on"),
 }
 
 
 def _run(bed: Bed, options: argparse.Namespace) -> None:
     if options.action == "ssh":
-        host = bed.host(options.name)
-        command = host.ssh_command(options.command)
+        command = bed.host(options.name).ssh_command(options.command)
         os.execvp(command[0], command)
-    names = options.names or list(HOSTS)
-    match options.action:
-        case "up":
-            bed.up(names)
-        case "down":
-            bed.down(names)
-        case "reset":
-            bed.reset(names)
-        case "power-off":
-            bed.power_off(names)
-        case "reboot":
-            bed.power_off(names)
-            bed.up(names)
+    warm = WarmLayer(tree=bed.tree).find() if options.layer else None
+    act, _ = _ACTIONS[options.action]
+    act(bed.with_layers(warm) if warm else bed, options.names or list(HOSTS))
     _print_status(bed)
 
 
