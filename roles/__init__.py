@@ -1,0 +1,1 @@
+"""Roles: what a host of a group becomes, by Ansible (tasks/) and by pyinfra (deploy.py) from the same variables."""
