@@ -186,6 +186,20 @@ def test_a_big_blob_goes_to_an_address_of_its_own_and_the_answer_has_its_md5(ser
     assert server.retrieve(digest).body == stored
 
 
+def test_behind_a_proxy_on_any_host_the_addresses_have_the_clients_scheme(server: Server, content: bytes) -> None:
+    item = {"digest": digest_bytes(content), "size": len(content)}
+    request = {"items": [item], "namespace": {"namespace": GZIP}, "inline_limit": 0}
+    # Not 127.0.0.1, which gunicorn believes by itself.
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, DEADLINE_SECONDS, source_address=("127.0.0.2", 0))
+    try:
+        headers = {"Host": "dist-test.example", "X-Forwarded-Proto": "https"}
+        connection.request("POST", V1 + "preupload", json.dumps(request), headers)
+        (missing,) = json.loads(connection.getresponse().read())["items"]
+    finally:
+        connection.close()
+    assert missing["gs_upload_url"].startswith("https://dist-test.example/content-gs/store/")
+
+
 def test_each_index_of_a_digest_that_occurs_twice_is_answered(server: Server, content: bytes) -> None:
     found = server.lookup(content, b"other" + content, content)
     assert [int(item["index"]) for item in found["items"]] == [0, 1, 2]

@@ -102,6 +102,10 @@ class _Server(WebServer):
             "workers": settings.workers,
             "threads": settings.threads,
             "graceful_timeout": _SHUTDOWN_SECONDS,
+            # A proxy says so of its clients, for the addresses that we give them. Who lies gets an address that fails.
+            "forwarded_allow_ips": "*",
+            "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
+            "forwarder_headers": "",
         }
         super().__init__(options, silence_seconds=_SLOW_CLIENT_SECONDS)
 
