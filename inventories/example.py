@@ -1,0 +1,3 @@
+from inventories import loader
+
+globals().update(loader.groups(__file__))
