@@ -10,7 +10,10 @@ class MachineError(Exception):
 
 
 def run(*command: str | Path, text: str | None = None, directory: Path | None = None) -> str:
-    """Run a program to its end, with `text` as its input; its standard output. Raises MachineError with its last words when it fails."""
+    """Run a program to its end, with `text` as its input; its standard output.
+
+    Raises MachineError with its last words when it fails.
+    """
     words = [str(word) for word in command]
     done = subprocess.run(words, input=text, cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -7,7 +7,6 @@ it, and any program that knows its directory can go on with it.
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,11 +86,11 @@ class Machine:
         if not self._upper.exists():
             self._make_disk()
         self._mount()
-        with self.console_path.open("ab") as console:
-            process = subprocess.Popen(
-                self._nspawn_command(), stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True
-            )
-        self._pid_path.write_text(str(process.pid))
+        # By way of a shell that ends at once, so that the machine is nobody's child: it outlives us.
+        script = 'console=$1; shift; "$@" >>"$console" 2>&1 </dev/null & echo $!'
+        self._pid_path.write_text(
+            run("setsid", "--wait", "sh", "-c", script, "-", self.console_path, *self._nspawn_command())
+        )
 
     def wait_for_ssh(self) -> None:
         """Raises MachineError when nobody can log in after a minute."""

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from tests.testbed.deployments import DeploymentFailed, ansible_changes, pyinfra_changes
 
 _PLAN = [{"name": "base | Write the file", "hosts_with_change": ["master1", "queue1"]}]
