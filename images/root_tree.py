@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ PACKAGES = (
     "ca-certificates",
     "apt-utils",
 )
+_UNUSED_SECONDS = 7 * 24 * 3600
 OPERATOR = "ops"
 # Users of the host share numbers with those of the machine that it runs on: a test there that kills all processes
 # of "its" user would reach into the host.
@@ -53,6 +55,8 @@ class RootTree:
         with locked(path):
             if not path.is_dir():
                 self._make(path)
+                remove_unused(path, self.cache_dir.glob("base-*"))
+            os.utime(path)
         return path
 
     def _make(self, path: Path) -> None:
@@ -82,6 +86,15 @@ class RootTree:
         _forget_this_machine(tree)
         _add_operator(tree)
         run("chroot", tree, "systemctl", "enable", "systemd-networkd.service")
+
+
+def remove_unused(newest: Path, candidates: Iterable[Path]) -> None:
+    """Remove trees that nobody asked for in a week, and that no machine stands on."""
+    mounted = Path("/proc/mounts").read_text()
+    for path in candidates:
+        is_old = time.time() - path.stat().st_mtime > _UNUSED_SECONDS
+        if path.is_dir() and path != newest and is_old and str(path) not in mounted:
+            shutil.rmtree(path)
 
 
 def _forget_this_machine(tree: Path) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from images.commands import MachineError
 from images.machine import why_not
 from tests.testbed.bed import HOSTS, Bed
+from tests.testbed.deployments import DeploymentFailed
+from tests.testbed.laptop import ClientFailed
+from tests.testbed.trial import TrialFailed, run_trial
 from tests.testbed.warm import WarmLayer
 
 
@@ -17,7 +20,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"testbed: {reason}")
     try:
         _run(Bed.from_environment(), options)
-    except MachineError as error:
+    except (MachineError, DeploymentFailed, ClientFailed, TrialFailed) as error:
         sys.exit(f"testbed: {error}")
 
 
@@ -50,6 +53,7 @@ _ACTIONS: dict[str, tuple[Callable[[Bed, Sequence[str]], None], str]] = {
     "power-off": (Bed.power_off, "pull the plug; the disk stays"),
     "reboot": (_reboot, "pull the plug and start again"),
     "harvest": (_harvest, "keep what hosts downloaded as the warm layer"),
+    "try": (lambda bed, _names: run_trial(bed), "deploy with pyinfra and run the sample suite"),
     "status": (lambda _bed, _names: None, "say which hosts are on"),
 }
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inventories.cluster import Cluster
+
 REPOSITORY = Path(__file__).parents[2]
 _TIMEOUT_SECONDS = 900
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(?P<task>.*)\] \**$|^changed: \[(?P<host>[^\]]+)\]", re.MULTILINE)
@@ -30,16 +32,23 @@ class Deployment:
 
 def deploy_with_pyinfra(inventory: str, *arguments: str) -> Deployment:
     """`pyinfra -y inventories/NAME.py deploy.py`. Raises DeploymentFailed."""
-    command = [_beside_python("pyinfra"), "-y", "--json", *arguments, f"inventories/{inventory}.py", "deploy.py"]
-    printed, seconds = _run(command)
+    command = [program("pyinfra"), "-y", "--json", *arguments, f"inventories/{inventory}.py", "deploy.py"]
+    printed, seconds = _run(command, inventory)
     return Deployment(changes=pyinfra_changes(printed), seconds=seconds)
 
 
 def deploy_with_ansible(inventory: str, *arguments: str) -> Deployment:
     """`ansible-playbook -i inventories/NAME/hosts.yml playbooks/site.yml`. Raises DeploymentFailed."""
     hosts = f"inventories/{inventory}/hosts.yml"
-    printed, seconds = _run([_beside_python("ansible-playbook"), "-i", hosts, *arguments, "playbooks/site.yml"])
+    command = [program("ansible-playbook"), "-i", hosts, *arguments, "playbooks/site.yml"]
+    printed, seconds = _run(command, inventory)
     return Deployment(changes=ansible_changes(printed), seconds=seconds)
+
+
+def resolve(inventory: str) -> Cluster:
+    """What each role is told on each host. Raises DeploymentFailed."""
+    printed, _ = _run([sys.executable, "-m", "inventories.resolver", f"inventories/{inventory}"], inventory)
+    return Cluster.from_json(printed)
 
 
 def pyinfra_changes(printed: str) -> list[str]:
@@ -70,12 +79,17 @@ def ansible_changes(printed: str) -> list[str]:
     return changes
 
 
-def _run(command: Sequence[str]) -> tuple[str, float]:
+def _run(command: Sequence[str], inventory: str) -> tuple[str, float]:
     """Standard output and seconds. What the tools print to people goes to ours, which pytest shows on failure."""
     started = time.monotonic()
-    environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS
+        command,
+        cwd=REPOSITORY,
+        env=environment_for(inventory),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT_SECONDS,
     )
     if done.returncode != 0:
         words = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
@@ -83,5 +97,13 @@ def _run(command: Sequence[str]) -> tuple[str, float]:
     return done.stdout, time.monotonic() - started
 
 
-def _beside_python(program: str) -> str:
-    return str(Path(sys.executable).with_name(program))
+def program(name: str) -> str:
+    """Its path beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def environment_for(inventory: str) -> dict[str, str]:
+    """Ours, plain output, and the key to the inventory's secrets where it lies beside them."""
+    password = REPOSITORY / "inventories" / inventory / "vault-password"
+    vault = {"ANSIBLE_VAULT_PASSWORD_FILE": str(password)} if password.exists() else {}
+    return vault | os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}

@@ -14,9 +14,8 @@ from dist_test.local import demo
 from dist_test.local.configuration import clean_environment
 from dist_test.local.program import beside_python
 from dist_test.local.verdict import differences
-from inventories import loader
 from tests.testbed.bed import Bed
-from tests.testbed.deployments import REPOSITORY
+from tests.testbed.deployments import REPOSITORY, resolve
 
 _CERTIFICATE = "/etc/dist_test/tls/certificate.pem"
 _SECONDS = 180  # the suite takes 20 on two idle slaves
@@ -41,7 +40,7 @@ class Laptop:
         """One that has an account of the inventory's and the certificate that the master made for itself."""
         certificate = directory / "certificate.pem"
         certificate.write_text(bed.host("master1").ssh(f"sudo cat {_CERTIFICATE}"))
-        master = loader.load(REPOSITORY / "inventories/testbed").hosts["master1"].roles["master"]
+        master = resolve("testbed").hosts["master1"].roles["master"]
         user, password = next(iter(master.vars["master_accounts"].items()))
         url = f"https://{bed.address('master1')}"
         return cls(directory=directory, url=url, certificate=certificate, user=user, password=password)
