@@ -2,7 +2,7 @@
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test lint format docs bench deploy wheel testbed testbed-full clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -12,11 +12,13 @@ test: ## run all tests; PYTEST_ARGUMENTS="-k queue" runs some
 	@./bootstrap.sh dev
 	@.venv/bin/pytest $(PYTEST_ARGUMENTS)
 
-lint: ## ruff, and mypy --strict on code and tests
+lint: ## ruff and mypy --strict on code and tests, yamllint and ansible-lint on what Ansible reads
 	@./bootstrap.sh dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/yamllint --strict inventories playbooks roles
+	PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline --strict --profile production
 
 format: ## rewrite the code in the house style
 	@./bootstrap.sh dev
@@ -30,6 +32,23 @@ docs: ## write the pages of docs/reference/ that the code itself knows
 bench: ## print the figures that performance is held to
 	@./bootstrap.sh dev
 	@set -e; for script in tests/bench/*.py; do .venv/bin/python $$script; done
+
+deploy: ## set up the cluster of inventories/$(INVENTORY); LIMIT=hosts for some; DRY=1 only says what would change
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.deployment $(if $(LIMIT),--limit '$(LIMIT)') $(if $(DRY),--dry) \
+	    '$(or $(INVENTORY),$(error say which: make deploy INVENTORY=NAME, for inventories/NAME))'
+
+wheel: ## build the package that hosts get, if it is not as new as the sources
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.wheel
+
+testbed: ## set up a cluster on machines of this computer with both tools, and compare
+	@./bootstrap.sh dev
+	@.venv/bin/python -m tests.testbed run
+
+testbed-full: ## that, and everything else that is tried on such machines
+	@./bootstrap.sh dev
+	@.venv/bin/pytest tests/testbed --full
 
 clean: ## remove what can be made again
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -2,7 +2,8 @@
 # Make this checkout ready to use: missing Debian packages, then a virtual environment in .venv.
 #
 #   ./bootstrap.sh local    what `dist-test local` needs
-#   ./bootstrap.sh dev      that, and what the tests need
+#   ./bootstrap.sh deploy   what the computer needs from which clusters are set up
+#   ./bootstrap.sh dev      all that, and what the tests need
 #
 # A second run finds everything in place and does nothing.
 set -eu
@@ -15,14 +16,27 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 # Each line: the Debian package, and a command that succeeds when it is there.
 needed_packages() {
     echo "python3-venv $python -c 'import ensurepip, venv'"
-    echo "mariadb-server-core command -v mariadbd"
-    echo "mariadb-client-core command -v my_print_defaults"
-    echo "beanstalkd command -v beanstalkd"
-    if [ "$kind" = dev ]; then
+    case $kind in local | dev)
+        echo "mariadb-server-core command -v mariadbd"
+        echo "mariadb-client-core command -v my_print_defaults"
+        echo "beanstalkd command -v beanstalkd"
+        ;;
+    esac
+    case $kind in deploy | dev)
+        echo "openssh-client command -v ssh"
+        ;;
+    esac
+    case $kind in dev)
         echo "podman command -v podman"
         echo "runc command -v runc"
         echo "busybox-static test -x /bin/busybox"
-    fi
+        echo "systemd-container command -v systemd-nspawn"
+        echo "nftables command -v nft"
+        echo "mmdebstrap command -v mmdebstrap"
+        echo "iproute2 command -v ip"
+        echo "packer command -v packer"
+        ;;
+    esac
 }
 
 missing_packages() {
@@ -63,9 +77,9 @@ fingerprint() {
 }
 
 case $kind in
-local | dev) ;;
+local | deploy | dev) ;;
 *)
-    echo "usage: ./bootstrap.sh [local|dev]" >&2
+    echo "usage: ./bootstrap.sh [local|deploy|dev]" >&2
     exit 2
     ;;
 esac

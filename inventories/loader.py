@@ -35,8 +35,7 @@ def groups(inventory_file: str) -> dict[str, list[tuple[str, dict[str, Any]]]]:
 
 def load(directory: Path) -> Cluster:
     """Check the inventory, then resolve it. Raises InventoryError."""
-    if (ROOT / "inventories/check.py").is_file():
-        _run("inventories.check", directory)
+    sys.stderr.write(_run("inventories.check", directory))  # warnings, or that all is well
     return Cluster.from_json(_run("inventories.resolver", directory))
 
 
@@ -47,7 +46,7 @@ def resolved(name: str) -> ResolvedHost:
 
 def _remember(cluster: Cluster) -> None:
     for name, host in cluster.hosts.items():
-        key = _pyinfra_name(name, host.connection)
+        key = pyinfra_name(name, host.connection)
         if key in _hosts:
             raise InventoryError(f"host {name}: pyinfra can have one host with ansible_connection local")
         _hosts[key] = host
@@ -55,12 +54,13 @@ def _remember(cluster: Cluster) -> None:
 
 def _host(cluster: Cluster, name: str) -> tuple[str, dict[str, Any]]:
     connection = dict(cluster.hosts[name].connection)
-    key = _pyinfra_name(name, connection)
+    key = pyinfra_name(name, connection)
     connection.pop("local", None)
     return key, connection
 
 
-def _pyinfra_name(name: str, connection: Mapping[str, Any]) -> str:
+def pyinfra_name(name: str, connection: Mapping[str, Any]) -> str:
+    """What pyinfra calls the host: it has one name for the computer it runs on."""
     return _LOCAL if connection.get("local") else name
 
 

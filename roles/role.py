@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.context import host as current_host
 
@@ -46,4 +47,13 @@ def apply(name: str) -> None:
     Call it once a line: pyinfra takes the line numbers that lead to an operation for its name.
     """
     if name in roles_of(current_host):
-        import_module(f"roles.{name}.deploy").deploy(Role.of(current_host, name))
+        role = Role.of(current_host, name)
+        _refuse_data(role)
+        import_module(f"roles.{name}.deploy").deploy(role)
+
+
+def _refuse_data(role: Role) -> None:
+    """pyinfra's --data comes too late for templates: half of the role would follow it."""
+    given = [name for name in role.vars if current_host.data.get(name) is not None]
+    if given:
+        raise PyinfraError(f"--data {given[0]}=... does not reach roles; set it in group_vars/ of the inventory")

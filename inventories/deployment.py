@@ -1,0 +1,88 @@
+"""Set up a cluster with pyinfra, or say what would change: python -m inventories.deployment NAME [--dry]
+
+Adds to `pyinfra -y inventories/NAME.py deploy.py` what pyinfra itself lets pass: a limit that matches no host, and a
+plan with changes in it, are failures here. Exit status: 0 done, or nothing to do; 1 the plan has changes; 2 failed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from inventories import loader
+from inventories.cluster import ROOT, Cluster, InventoryError
+
+DRIFT = 1
+FAILED = 2
+
+
+def limit_arguments(cluster: Cluster, limit: str) -> list[str]:
+    """pyinfra's arguments for host names, groups or patterns separated by commas. Raises InventoryError."""
+    found = [argument for pattern in limit.split(",") for argument in _matches(cluster, pattern)]
+    return [word for name in dict.fromkeys(found) for word in ("--limit", name)]
+
+
+def _matches(cluster: Cluster, pattern: str) -> list[str]:
+    members = cluster.groups.get(pattern) or [name for name in cluster.hosts if fnmatchcase(name, pattern)]
+    if not members:
+        groups = ", ".join(name for name in cluster.groups if name != "all")
+        raise InventoryError(f"no host matches {pattern}; there are the groups {groups}")
+    return [loader.pyinfra_name(name, cluster.hosts[name].connection) for name in members]
+
+
+def changes(plan: dict[str, Any]) -> Iterator[str]:
+    """A line for each host and operation of pyinfra's JSON that would change something."""
+    for operation in plan["plan"]:
+        for host in sorted({*operation["hosts_with_change"], *operation["hosts_with_conditional_change"]}):
+            yield f"{host}: {operation['name']}"
+
+
+def _pyinfra(arguments: list[str], directory: Path, **options: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pyinfra", *arguments, str(directory.with_suffix(".py")), "deploy.py"]
+    return subprocess.run(command, cwd=ROOT, text=True, check=False, **options)
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    """Ours, with the password of the vault that lies in the inventory unless the caller has named one."""
+    password = directory / "vault-password"
+    beside = {"ANSIBLE_VAULT_PASSWORD_FILE": str(password)} if password.exists() else {}
+    return {**beside, **os.environ}
+
+
+def apply(directory: Path, limit: list[str]) -> int:
+    return FAILED if _pyinfra(["-y", *limit], directory).returncode else 0
+
+
+def plan(directory: Path, limit: list[str]) -> int:
+    """Print what would change. What follows from it, such as a restart, pyinfra sees only when it acts."""
+    done = _pyinfra(["--dry", "--json", *limit], directory, stdout=subprocess.PIPE)
+    if done.returncode:
+        return FAILED
+    lines = list(changes(json.loads(done.stdout)))
+    sys.stdout.write("".join(f"{line}\n" for line in lines) or "nothing would change\n")
+    return DRIFT if lines else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m inventories.deployment", description="Set up a cluster.")
+    parser.add_argument("--limit", default="", help="hosts, groups or patterns, separated by commas")
+    parser.add_argument("--dry", action="store_true", help="only print what would change; exit status 1 if anything")
+    parser.add_argument("name", help="which one of inventories/")
+    arguments = parser.parse_args()
+    directory = ROOT / "inventories" / arguments.name
+    os.environ.update(_environment(directory))
+    try:
+        limit = limit_arguments(loader.load(directory), arguments.limit) if arguments.limit else []
+    except InventoryError as exc:
+        sys.stderr.write(f"inventories: {exc}\n")
+        return FAILED
+    return plan(directory, limit) if arguments.dry else apply(directory, limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
