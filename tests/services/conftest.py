@@ -1,7 +1,7 @@
 """The real servers, each started once a session and only when a test asks for it."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 import pytest
@@ -13,6 +13,8 @@ from dist_test.storage import schema
 from dist_test.storage.database import Database
 from dist_test.storage.migrate import migrate
 from dist_test.storage.queue import Queue, Queues
+
+from ..accounts import grant_all, make_accounts
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,30 @@ def database(migrated_database: Database) -> Database:
     return migrated_database
 
 
+@pytest.fixture(scope="session")
+def accounts(mariadb: MariaDb, migrated_database: Database) -> Mapping[str, MysqlSettings]:
+    """Logins to the session's database: its owner, and the programs with their rights."""
+    settings = make_accounts(mariadb, migrated_database.settings.database)
+    grant_all(settings)
+    return settings
+
+
+@pytest.fixture
+def master_database(accounts: Mapping[str, MysqlSettings], database: Database) -> Iterator[Database]:
+    """The database with a master's rights."""
+    restricted = Database(accounts["master"])
+    yield restricted
+    restricted.close()
+
+
+@pytest.fixture
+def slave_database(accounts: Mapping[str, MysqlSettings], database: Database) -> Iterator[Database]:
+    """The database with a slave's rights."""
+    restricted = Database(accounts["slave"])
+    yield restricted
+    restricted.close()
+
+
 @pytest.fixture
 def beanstalk_settings(beanstalkd: Beanstalkd) -> BeanstalkSettings:
     """A tube of the test's own, with a time to run of two seconds."""
@@ -87,7 +113,8 @@ def empty_tables(database: Database) -> None:
     """Remove every row: as after the first migration."""
     with database.engine.begin() as connection:
         for table in schema.metadata.tables.values():
-            connection.execute(table.delete())
+            if table is not schema.schema_revisions:
+                connection.execute(table.delete())
         connection.execute(schema.busy_period.insert().values(id=1, period=1))
 
 

@@ -1,14 +1,16 @@
-"""The program dist-test-master: `serve`, `migrate`, `audit`, `drain`, `resume`, `weight`."""
+"""The program dist-test-master: serving, and what operators do beside it."""
 
 import argparse
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 from dist_test import __version__
 from dist_test.errors import DistTestError
 from dist_test.logs import set_up_logging
 from dist_test.settings import MasterSettings, load_master_settings
+from dist_test.storage.rights import RIGHTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, settings: MasterSettings) -> int:
+    if options.command == "check":
+        _say("The settings are complete.")
+        return 0
     if options.command == "serve":
         return _serve(settings)
     if options.command == "migrate":
-        return _migrate(settings)
+        return _migrate(options, settings)
     if options.command == "audit":
         from dist_test.master.audit import run_audit
 
@@ -51,38 +56,36 @@ def _serve(settings: MasterSettings) -> int:
     return 0
 
 
-def _migrate(settings: MasterSettings) -> int:
-    from dist_test.storage.database import Database
-    from dist_test.storage.migrate import migrate
+def _migrate(options: argparse.Namespace, settings: MasterSettings) -> int:
+    from dist_test.master.upkeep import run_check, run_migrate
+    from dist_test.storage.grants import Account
 
-    database = Database(settings.mysql, pool_size=1)
-    try:
-        before, after = migrate(database)
-    finally:
-        database.close()
-    if before == after:
-        _say(f"The schema of {settings.mysql.database} is {after} already.")
-    else:
-        _say(f"The schema of {settings.mysql.database} went from {before or 'nothing'} to {after}.")
-    return 0
+    accounts = [Account(program=program, user=user, host=options.host) for program, user in options.grant]
+    run = run_check if options.check else run_migrate
+    return run(settings, options.to, accounts, _say)
 
 
 def _operate(options: argparse.Namespace, settings: MasterSettings) -> int:
     from dist_test.storage.database import Database
-    from dist_test.storage.fairness import set_weight
-    from dist_test.storage.slaves import Slaves
 
-    database = Database(settings.mysql, pool_size=1)
-    try:
+    with closing(Database(settings.mysql, pool_size=1)) as database:
         database.check_schema()
         if options.command == "weight":
+            from dist_test.storage.fairness import set_weight
+
             database.run(lambda connection: set_weight(connection, options.owner, options.weight))
             _say(f"{options.owner} has the weight {options.weight:g} from the next submit on.")
-        else:
-            Slaves(database).want(options.slave, "drain" if options.command == "drain" else "run")
-            _say(f"{options.slave} learns of it with its next heartbeat.")
-    finally:
-        database.close()
+            return 0
+        from dist_test.master import fleet
+
+        if options.command == "slaves":
+            fleet.list_slaves(database, _say, as_json=options.json)
+            return 0
+        fleet.set_wanted(database, options.slave, "drain" if options.command == "drain" else "run")
+        if options.command == "drain" and options.wait is not None:
+            return 0 if fleet.Drain(database).wait(options.slave, seconds=options.wait, say=_say) else 1
+        for slave in options.slave:
+            _say(f"{slave} learns of it with its next heartbeat.")
     return 0
 
 
@@ -90,6 +93,20 @@ def _weight(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not 0.01 <= float(text) <= 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a weight; give a number from 0.01 to 100")
     return float(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; give one from 0 on")
+    return float(text)
+
+
+def _grant(text: str) -> tuple[str, str]:
+    program, _, user = text.partition("=")
+    if program not in RIGHTS or not user:
+        programs = ", ".join(RIGHTS)
+        raise argparse.ArgumentTypeError(f"{text!r} names no program and account; give PROGRAM=ACCOUNT: {programs}")
+    return program, user
 
 
 def _say(line: str) -> None:
@@ -104,17 +121,48 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve until SIGTERM")
-    commands.add_parser("migrate", help="bring the database's schema up to this version's; safe to repeat")
+    commands.add_parser("check", help="look at the settings and nothing else; exit status 1 with all that is wrong")
+    _add_migrate(commands.add_parser("migrate", help="set the database's schema and rights; safe to repeat"))
     audit = commands.add_parser("audit", help="prove that nothing of a job is lost; exit status 1 if something is")
     audit.add_argument("job", nargs="?", help="job id; without it all that run, and the last hundred")
-    drain = commands.add_parser("drain", help="let a slave finish what it runs and take no more")
-    drain.add_argument("slave", help="slave id")
-    resume = commands.add_parser("resume", help="let a drained slave take tasks again")
-    resume.add_argument("slave", help="slave id")
+    slaves = commands.add_parser("slaves", help="list the slaves that ever registered")
+    slaves.add_argument("--json", action="store_true", help="as /api/v1/slaves has them")
+    drain = commands.add_parser("drain", help="let slaves finish what they run and take no more")
+    drain.add_argument("slave", nargs="+", help="slave id")
+    drain.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="SECONDS",
+        help="wait for the end of what runs, so long at most; exit status 1, and what still runs, when it took longer",
+    )
+    resume = commands.add_parser("resume", help="let drained slaves take tasks again")
+    resume.add_argument("slave", nargs="+", help="slave id")
     weight = commands.add_parser("weight", help="set an owner's share of the cluster relative to others, who have 1")
     weight.add_argument("owner", help="owner of jobs")
     weight.add_argument("weight", type=_weight, help="0.01 to 100")
     return parser
+
+
+def _add_migrate(migrate: argparse.ArgumentParser) -> None:
+    migrate.description = (
+        "Bring the database's schema to this release's revision, and give the programs' accounts their rights on it."
+        " Prints each change, or `unchanged`."
+    )
+    migrate.add_argument(
+        "--check",
+        action="store_true",
+        help="change nothing; exit status 3, and what is pending, when there is something",
+    )
+    migrate.add_argument("--to", metavar="REVISION", help="go to this revision, back to an earlier one as well")
+    migrate.add_argument(
+        "--grant",
+        type=_grant,
+        action="append",
+        default=[],
+        metavar="PROGRAM=ACCOUNT",
+        help=f"give an account that exists exactly the rights of a program: {', '.join(RIGHTS)}; can be repeated",
+    )
+    migrate.add_argument("--host", default="%", help="host part of these accounts (default: %(default)s)")
 
 
 if __name__ == "__main__":

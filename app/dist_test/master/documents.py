@@ -61,8 +61,9 @@ def attempt_document(job_id: str, attempt: AttemptRecord, results: ResultStore) 
 
 
 def slave_document(slave: Slave) -> Document:
-    """A slave."""
+    """A slave. `silent_seconds` have passed since its last heartbeat."""
     fields = asdict(slave)
+    fields["silent_seconds"] = round(fields.pop("silent_for").total_seconds(), 3)
     return {name: moment(value) if isinstance(value, datetime) else value for name, value in fields.items()}
 
 

@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 # emptied, a server that shuts down or fails over comes back, a right that is missing is granted.
 _REFUSALS = (DataError, IntegrityError, ProgrammingError, NotSupportedError)
 NO_SUCH_TABLE = 1146
+MISSING_RIGHTS = (1044, 1142, 1143)  # on the database, a table, a column
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.05
 CONNECT_TIMEOUT_SECONDS = 5
@@ -127,20 +128,30 @@ class Database:
                 self._sleep(FIRST_PAUSE_SECONDS * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def check_schema(self) -> None:
-        """Raise SchemaMismatch, with the command to run, unless the schema is this version's."""
-        found = self.run(_revision)
-        if found != schema.REVISION:
-            raise SchemaMismatch(
-                f"the schema of database {self.settings.database} on {self.settings.host} is"
-                f" {found or 'not there yet'}, this version of dist_test needs {schema.REVISION};"
-                f" {_advice(found)}"
-            )
+    def check_schema(self, needs: str = schema.REVISION) -> None:
+        """Raise SchemaMismatch, with the way out, unless the schema serves programs that were written for `needs`.
+
+        It does when it is that revision, or a newer one that says so: the programs of the release before run on during
+        an upgrade, and after a step back.
+        """
+        found = self.run(revision)
+        if found == needs or (found is not None and found > needs and self._serves(found, needs)):
+            return
+        raise SchemaMismatch(
+            f"the schema of database {self.settings.database} on {self.settings.host} is"
+            f" {found or 'not there yet'}, this version of dist_test needs {needs}; {_advice(found, needs)}"
+        )
+
+    def _serves(self, found: str, needs: str) -> bool:
+        since = self.run(lambda connection: serves_since(connection, found))
+        return since is not None and since <= needs
 
     def _unavailable(self, exc: Exception) -> DatabaseUnavailable:
         settings = self.settings
+        advice = "; grant it: dist-test-master migrate --grant" if error_code(exc) in MISSING_RIGHTS else ""
         return DatabaseUnavailable(
-            f"the database {settings.database} on {settings.host}:{settings.port} did not do its work: {_reason(exc)}"
+            f"the database {settings.database} on {settings.host}:{settings.port} did not do its work:"
+            f" {_reason(exc)}{advice}"
         )
 
     def close(self) -> None:
@@ -151,20 +162,26 @@ class Database:
 
 def revision(connection: Connection) -> str | None:
     """The newest migration that was applied; None when none was."""
-    return _revision(connection)
+    return _scalar_if_there(connection, "SELECT version_num FROM alembic_version")
 
 
-def _revision(connection: Connection) -> str | None:
+def serves_since(connection: Connection, found: str) -> str | None:
+    """The oldest revision whose programs can use the schema at the revision `found`; None when it does not say."""
+    query = "SELECT serves_since FROM schema_revisions WHERE revision = :found"
+    return _scalar_if_there(connection, query, found=found)
+
+
+def _scalar_if_there(connection: Connection, query: str, **values: str) -> str | None:
     try:
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return connection.execute(text(query), values).scalar()
     except DBAPIError as exc:
-        if _code(exc) == NO_SUCH_TABLE:
+        if error_code(exc) == NO_SUCH_TABLE:
             return None
         raise
 
 
-def _advice(found: str | None) -> str:
-    if found is not None and found > schema.REVISION:
+def _advice(found: str | None, needs: str) -> str:
+    if found is not None and found > needs:
         return "upgrade dist_test on this host"
     return "run: dist-test-master migrate"
 
@@ -208,7 +225,8 @@ def _engine(
     )
 
 
-def _code(exc: Exception) -> int:
+def error_code(exc: Exception) -> int:
+    """The server's number of an error of SQLAlchemy's or pymysql's; 0 when it has none."""
     args: tuple[Any, ...] = getattr(exc, "orig", exc).args
     return args[0] if args and isinstance(args[0], int) else 0
 

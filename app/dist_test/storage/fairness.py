@@ -16,9 +16,8 @@ _VIRTUAL_TIME = text("""
     ORDER BY start_tag DESC LIMIT 1
 """)
 _OWNER = text("SELECT weight, period, finish_tag, retry_charge FROM fair_share WHERE owner = :owner FOR UPDATE")
-_NEW_OWNER = text("""
-    INSERT IGNORE INTO fair_share (owner, weight, period, finish_tag, retry_charge) VALUES (:owner, 1, :period, 0, 0)
-""")
+# Weight 1 and no charge are the columns' defaults: a slave's account may not write weights.
+_NEW_OWNER = text("INSERT IGNORE INTO fair_share (owner, period) VALUES (:owner, :period)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,16 @@ class AttemptRecord:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunningAttempt:
+    """What a slave is at, and since when (UTC)."""
+
+    job_id: str
+    key: AttemptKey
+    description: str
+    started_at: datetime
+
+
 class AttemptFilter(StrEnum):
     """Which attempts of a job to list."""
 
@@ -138,6 +148,14 @@ _PLAIN_FIELDS = (
     "stdout_bytes",
     "stderr_bytes",
     "artifact_bytes",
+)
+_RUNNING_COLUMNS = (
+    jobs.c.job_id,
+    attempts.c.job_key,
+    attempts.c.task_index,
+    attempts.c.attempt,
+    tasks.c.description,
+    attempts.c.started_at,
 )
 _IS_LEASED = attempts.c.lease_until >= func.utc_timestamp(6)
 
@@ -205,6 +223,26 @@ class Jobs:
             # The index starts with finished_at and job_key: name the few jobs that can have unfinished attempts.
             query = query.where(attempts.c.job_key.in_(select(jobs.c.job_key).where(jobs.c.state != "finished")))
         return int(self._all(query)[0][0])
+
+    def running_on(self, slave_id: str) -> list[RunningAttempt]:
+        """The attempts that a slave holds a live lease on, also those whose result it has yet to record."""
+        rows = self._all(
+            select(*_RUNNING_COLUMNS)
+            .join(jobs, jobs.c.job_key == attempts.c.job_key)
+            .join(tasks, and_(tasks.c.job_key == attempts.c.job_key, tasks.c.task_index == attempts.c.task_index))
+            .where(jobs.c.state != "finished", attempts.c.finished_at.is_(None), _IS_LEASED)
+            .where(attempts.c.slave_id == slave_id)
+            .order_by(attempts.c.started_at)
+        )
+        return [
+            RunningAttempt(
+                job_id=row.job_id,
+                key=AttemptKey(row.job_key, row.task_index, row.attempt),
+                description=row.description,
+                started_at=row.started_at,
+            )
+            for row in rows
+        ]
 
     def unfinished(self) -> int:
         """How many attempts of all jobs are not finished."""

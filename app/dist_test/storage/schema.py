@@ -24,7 +24,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.summary import COUNTER_NAMES
 
-REVISION = "0001"  # the newest migration: what this version's services ask for
+REVISION = "0002"  # the newest migration: what this version's services ask for
 
 metadata = MetaData()
 
@@ -183,4 +183,11 @@ digest_nonces = Table(
     Column("nonce", String(200), primary_key=True),
     Column("counter", BigInteger),
     Column("seen_at", Moment),
+)
+
+schema_revisions = Table(
+    "schema_revisions",
+    metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("serves_since", String(32)),
 )

@@ -1,5 +1,6 @@
 """The table of slaves: each writes its own row with its heartbeat; operators and the autoscaler write `want`."""
 
+import difflib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,6 +10,7 @@ from dist_test.errors import SlaveNotFound
 from dist_test.storage.database import Database
 from dist_test.storage.schema import AnyRow, Moment
 
+NAMED_AT_MOST = 20  # slaves in the message that one is not known
 LIVE_FOR = timedelta(seconds=60)  # a slave without heartbeat for longer is not counted on
 
 
@@ -40,11 +42,13 @@ class Slave(SlaveDescription):
     started_at: datetime
     heartbeat: datetime
     is_live: bool
+    silent_for: timedelta = timedelta(0)  # since its last heartbeat, by the database's clock
 
     @classmethod
     def from_row(cls, row: AnyRow) -> "Slave":
         fields = dict(row._mapping)
-        return cls(**fields | {"is_live": bool(fields["is_live"])})
+        silent_for = timedelta(microseconds=fields.pop("silent_microseconds"))
+        return cls(**fields, silent_for=silent_for, is_live=silent_for < LIVE_FOR)
 
 
 _REGISTER = text("""
@@ -69,7 +73,7 @@ _BEAT = text("""
 
 _LIST = text("""
     SELECT slave_id, instance_id, zone, mig, template, slots, busy, state, want, message, idle_since, started_at,
-           heartbeat, version, heartbeat > UTC_TIMESTAMP(6) - INTERVAL :live MICROSECOND AS is_live
+           heartbeat, version, TIMESTAMPDIFF(MICROSECOND, heartbeat, UTC_TIMESTAMP(6)) AS silent_microseconds
     FROM slaves ORDER BY slave_id
 """).columns(idle_since=Moment, started_at=Moment, heartbeat=Moment)
 
@@ -96,13 +100,20 @@ class Slaves:
         rows = self._database.run(lambda connection: connection.execute(_LIST, {"live": microseconds(live_for)}).all())
         return [Slave.from_row(row) for row in rows]
 
+    def get(self, slave_id: str) -> Slave:
+        """One slave. Raises SlaveNotFound, which names those that may have been meant."""
+        known = {slave.slave_id: slave for slave in self.all()}
+        if slave_id not in known:
+            near = difflib.get_close_matches(slave_id, known, n=5, cutoff=0.5) or sorted(known)[:NAMED_AT_MOST]
+            raise SlaveNotFound(f"no slave has the id {slave_id}; there is: {', '.join(near) or 'none'}")
+        return known[slave_id]
+
     def want(self, slave_id: str, want: str) -> None:
         """Ask a slave to `run` or to `drain`. Raises SlaveNotFound."""
         statement = text("UPDATE slaves SET want = :want WHERE slave_id = :slave_id")
         values = {"want": want, "slave_id": slave_id}
         if self._database.run(lambda connection: connection.execute(statement, values).rowcount) != 1:
-            known = ", ".join(slave.slave_id for slave in self.all()) or "none"
-            raise SlaveNotFound(f"no slave has the id {slave_id}; known are: {known}")
+            self.get(slave_id)
 
 
 def beat(connection: Connection, *, slave_id: str, busy: int, state: str, message: str) -> str | None:

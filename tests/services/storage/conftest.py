@@ -49,28 +49,29 @@ class Hand:
 
 
 @pytest.fixture
-def hand(database: Database) -> Callable[[str], Hand]:
-    """Make slaves by name."""
+def hand(slave_database: Database) -> Callable[[str], Hand]:
+    """Make slaves by name, with the rights of slaves."""
 
     def make(slave_id: str, lease: timedelta = LEASE) -> Hand:
         return Hand(
             slave_id=slave_id,
-            claims=Claims(database, slave_id=slave_id, lease=lease),
-            finishes=Finishes(database, slave_id=slave_id),
+            claims=Claims(slave_database, slave_id=slave_id, lease=lease),
+            finishes=Finishes(slave_database, slave_id=slave_id),
         )
 
     return make
 
 
 @pytest.fixture
-def master_settings(database: Database, beanstalk_settings: BeanstalkSettings) -> MasterSettings:
+def master_settings(master_database: Database, beanstalk_settings: BeanstalkSettings) -> MasterSettings:
     """A master's settings with times that tests can wait for."""
+    mysql = master_database.settings
     environ = {
-        "MYSQL_HOST": database.settings.host,
-        "MYSQL_PORT": str(database.settings.port),
-        "MYSQL_USER": database.settings.user,
-        "MYSQL_PWD": database.settings.password,
-        "MYSQL_DB": database.settings.database,
+        "MYSQL_HOST": mysql.host,
+        "MYSQL_PORT": str(mysql.port),
+        "MYSQL_USER": mysql.user,
+        "MYSQL_PWD": mysql.password,
+        "MYSQL_DB": mysql.database,
         "BEANSTALK_HOST": beanstalk_settings.host,
         "BEANSTALK_PORT": str(beanstalk_settings.port),
         "BEANSTALK_TUBE": beanstalk_settings.tube,
@@ -86,9 +87,9 @@ def master_settings(database: Database, beanstalk_settings: BeanstalkSettings) -
 
 
 @pytest.fixture
-def service(master_settings: MasterSettings, database: Database, queues: Queues) -> Service:
-    """A master's rules on the test's database and tube."""
-    return Service(master_settings, database, queues)
+def service(master_settings: MasterSettings, master_database: Database, queues: Queues) -> Service:
+    """A master's rules on the test's database and tube, with a master's rights."""
+    return Service(master_settings, master_database, queues)
 
 
 @pytest.fixture

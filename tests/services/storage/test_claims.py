@@ -130,17 +130,22 @@ def test_a_result_after_the_release_does_not_count(service: Service, hand: MakeH
 
 
 def test_a_claim_repeated_after_a_lost_answer_is_still_ours(
-    service: Service, hand: MakeHand, take: Take, database: Database, monkeypatch: pytest.MonkeyPatch
+    service: Service,
+    hand: MakeHand,
+    take: Take,
+    database: Database,
+    slave_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service.submit(job("one"))
     entry, a = take(), hand("a")
-    real_run = database.run_script
+    real_run = slave_database.run_script
 
     def run_twice(script: str, values: Mapping[str, object]) -> Affected:
         real_run(script, values)  # committed, but the answer got lost
         return real_run(script, values)
 
-    monkeypatch.setattr(database, "run_script", run_twice)
+    monkeypatch.setattr(slave_database, "run_script", run_twice)
     claim = a.claims.claim(entry)
     monkeypatch.undo()
     assert claim == Claim(key=entry.key, number=2)
@@ -149,7 +154,7 @@ def test_a_claim_repeated_after_a_lost_answer_is_still_ours(
 
 
 def test_a_retry_avoids_the_slave_that_failed_while_another_is_up(
-    service: Service, hand: MakeHand, take: Take, database: Database
+    service: Service, hand: MakeHand, take: Take, slave_database: Database
 ) -> None:
     service.submit(job("one", max_retries=1))
     a = hand("a")
@@ -160,22 +165,24 @@ def test_a_retry_avoids_the_slave_that_failed_while_another_is_up(
     assert retry.avoid == ("a",)
     assert not a.claims.must_avoid(retry), "it is the only slave"
     other = SlaveDescription(slave_id="b", instance_id="", zone="", mig="", template="", slots=1, version="1")
-    Slaves(database).register(other)
+    Slaves(slave_database).register(other)
     assert [a.claims.must_avoid(retry) for _ in range(11)] == [True] * 10 + [False]
     assert not hand("b").claims.must_avoid(retry)
 
 
-def test_heartbeats_keep_the_slaves_row(database: Database, hand: MakeHand) -> None:
-    slaves, a = Slaves(database), hand("a", timedelta(seconds=5))
+def test_heartbeats_keep_the_slaves_row(
+    slave_database: Database, master_database: Database, hand: MakeHand
+) -> None:
+    slaves, a = Slaves(master_database), hand("a", timedelta(seconds=5))
     assert a.claims.renew([], busy=0, state="up", message="").want is None
-    slaves.register(
+    Slaves(slave_database).register(
         SlaveDescription(slave_id="a", instance_id="i", zone="z", mig="m", template="t", slots=2, version="1")
     )
     assert a.claims.renew([], busy=1, state="up", message="").want == "run"
     [busy] = slaves.all()
     assert (busy.busy, busy.idle_since, busy.is_live) == (1, None, True)
     slaves.want("a", "drain")
-    with pytest.raises(SlaveNotFound, match="no slave has the id b; known are: a"):
+    with pytest.raises(SlaveNotFound, match="no slave has the id b; there is: a"):
         slaves.want("b", "drain")
     assert a.claims.renew([], busy=0, state="draining", message="why").want == "drain"
     [idle] = slaves.all()

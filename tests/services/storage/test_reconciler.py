@@ -25,9 +25,9 @@ Take = Callable[[], QueueEntry]
 
 
 @pytest.fixture
-def leader(database: Database) -> Iterator[Leadership]:
+def leader(master_database: Database) -> Iterator[Leadership]:
     """A candidate without a rival."""
-    leader = Leadership(database, "reconciler")
+    leader = Leadership(master_database, "reconciler")
     yield leader
     leader.resign()
 
@@ -39,9 +39,9 @@ def reconciler(master_settings: MasterSettings, service: Service, queues: Queues
 
 
 @pytest.fixture
-def auditor(database: Database, queue: Queue) -> Auditor:
+def auditor(master_database: Database, queue: Queue) -> Auditor:
     """Audits without grace."""
-    return Auditor(database, queue, grace=timedelta(0))
+    return Auditor(master_database, queue, grace=timedelta(0))
 
 
 def _lose_entries(queue: Queue) -> int:

@@ -170,6 +170,7 @@ class ClusterMachine(RuleBasedStateMachine):
 def test_anything_in_any_order(
     service: Service,
     database: Database,
+    master_database: Database,
     queue: Queue,
     queues: Queues,
     hand: Callable[..., Hand],
@@ -177,7 +178,7 @@ def test_anything_in_any_order(
     master_settings: MasterSettings,
     request: pytest.FixtureRequest,
 ) -> None:
-    leader = Leadership(database, "reconciler")
+    leader = Leadership(master_database, "reconciler")
     now = replace(master_settings, queued_grace=timedelta(0))
 
     class Machine(ClusterMachine):
@@ -185,7 +186,7 @@ def test_anything_in_any_order(
 
     Machine.service, Machine.database, Machine.queue = service, database, queue
     Machine.hands, Machine.let_lapse = (hand("a"), hand("b")), staticmethod(let_lapse)
-    Machine.auditor = Auditor(database, queue, grace=timedelta(0))
+    Machine.auditor = Auditor(master_database, queue, grace=timedelta(0))
     Machine.make_reconciler = staticmethod(lambda: Reconciler(now, service, queues, leader))
     try:
         run_state_machine_as_test(

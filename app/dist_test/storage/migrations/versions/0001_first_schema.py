@@ -4,7 +4,7 @@ Every session of ours has the time zone +00:00, so CURRENT_TIMESTAMP(6) is UTC. 
 because storage.bulk.update_rows names only those it changes.
 
 MySQL commits each DDL statement by itself, so a migration that was cut off is repeated from its start: every
-statement here can be run again.
+statement here can be run again. There is no way back from here: that would be to drop the database.
 """
 
 from alembic import op
