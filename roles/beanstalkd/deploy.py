@@ -1,0 +1,58 @@
+"""The queue; the same as tasks/main.yml."""
+
+import shlex
+
+from pyinfra.operations import files, systemd
+
+from roles.operations import packages, prove, service
+from roles.role import Role
+
+_SETTINGS = "/etc/systemd/system/beanstalkd.service.d"
+_PROOF = "/usr/local/lib/dist_test/beanstalkd-prove"
+
+
+def deploy(role: Role) -> None:
+    """Run beanstalkd."""
+    _write_settings(role)
+    packages("beanstalkd | Install packages", ["beanstalkd"])
+    files.directory(
+        name="beanstalkd | Make the directory of the binlog",
+        path=role.vars["beanstalkd_binlog_dir"],
+        user="beanstalkd",
+        group="beanstalkd",
+        mode="750",
+    )
+    files.put(
+        name="beanstalkd | Install the proof",
+        src=role.file("prove.py"),
+        dest=_PROOF,
+        user="root",
+        group="root",
+        mode="755",
+    )
+    systemd.service(name="beanstalkd | Stop the package's socket", service="beanstalkd.socket", running=False)
+    service("beanstalkd | Run beanstalkd with what its files say", "beanstalkd.service")
+    authority = f"{role.vars['beanstalkd_bind_address']}:{role.vars['beanstalkd_port']}"
+    prove("beanstalkd | Prove that an entry can be put, reserved and deleted", shlex.join([_PROOF, authority]))
+
+
+def _write_settings(role: Role) -> None:
+    # Before the package, which starts what it brings: a socket on loopback that wins over the service's own address.
+    files.link(
+        name="beanstalkd | Mask the package's socket",
+        path="/etc/systemd/system/beanstalkd.socket",
+        target="/dev/null",
+        user="root",
+        group="root",
+    )
+    files.directory(
+        name="beanstalkd | Make the directory of the settings", path=_SETTINGS, user="root", group="root", mode="755"
+    )
+    files.put(
+        name="beanstalkd | Write the settings",
+        src=role.template("beanstalkd.conf.j2"),
+        dest=f"{_SETTINGS}/dist_test.conf",
+        user="root",
+        group="root",
+        mode="644",
+    )
