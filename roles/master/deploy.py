@@ -19,16 +19,17 @@ _DEBIANS_SITE = "/etc/nginx/sites-enabled/default"
 def deploy(role: Role) -> None:
     packages("master | Install nginx", ["nginx-light", "openssl"])
     for file in host.loop(["certificate.py", "prove.py"]):
+        command = _COMMANDS + file.removesuffix(".py")
         files.put(
-            name="master | Install the commands",
+            name=f"master | Install the commands: {command}",
             src=role.file(file),
-            dest=_COMMANDS + file.removesuffix(".py"),
+            dest=command,
             user="root",
             group="root",
             mode="755",
         )
     for file in host.loop(["master.cnf", "migrate.cnf"]):
-        secret("master | Write the settings", role.template(f"{file}.j2"), f"/etc/dist_test/{file}")
+        secret(f"master | Write the settings: {file}", role.template(f"{file}.j2"), f"/etc/dist_test/{file}")
     _migrate(role)
     _run_master(role)
     _provide_certificate(role)

@@ -9,7 +9,10 @@ from roles.operations import packages, prove, script, secret, service
 from roles.role import Role
 
 _IDENTITIES = "/etc/dist_test/object_store.json"
+_UNITS = "/etc/systemd/system"
 _UNIT = "dist-test-object-store.service"
+_SOCKET = "dist-test-object-store-s3.socket"
+_PROXY = "dist-test-object-store-s3.service"
 _COMMANDS = "/usr/local/lib/dist_test/object-store-"
 
 
@@ -18,15 +21,9 @@ def deploy(role: Role) -> None:
     _make_account(role)
     _install(role)
     secret("object_store | Write the identities", role.template("identities.json.j2"), _IDENTITIES)
-    files.put(
-        name="object_store | Write the unit",
-        src=role.template(f"{_UNIT}.j2"),
-        dest=f"/etc/systemd/system/{_UNIT}",
-        user="root",
-        group="root",
-        mode="644",
-    )
+    _write_units(role)
     service("object_store | Run the unit with what its files say", _UNIT, [_IDENTITIES])
+    service("object_store | Open the port with what its files say", _SOCKET, [f"{_UNITS}/{_PROXY}"])
     _make_buckets(role)
 
 
@@ -55,10 +52,11 @@ def _make_account(role: Role) -> None:
 
 def _install(role: Role) -> None:
     for file in host.loop(["install.sh", "buckets.py", "prove.py"]):
+        command = _COMMANDS + file.partition(".")[0]
         files.put(
-            name="object_store | Install the commands",
+            name=f"object_store | Install the commands: {command}",
             src=role.file(file),
-            dest=_COMMANDS + file.partition(".")[0],
+            dest=command,
             user="root",
             group="root",
             mode="755",
@@ -68,6 +66,18 @@ def _install(role: Role) -> None:
         "install",
         [role.vars["object_store_version"], *role.vars["object_store_pip_arguments"]],
     )
+
+
+def _write_units(role: Role) -> None:
+    for unit in host.loop([_UNIT, _PROXY, _SOCKET]):
+        files.put(
+            name=f"object_store | Write the units: {unit}",
+            src=role.template(f"{unit}.j2"),
+            dest=f"{_UNITS}/{unit}",
+            user="root",
+            group="root",
+            mode="644",
+        )
 
 
 def _make_buckets(role: Role) -> None:
