@@ -174,10 +174,9 @@ class Machine:
     def _nspawn_command(self) -> list[str]:
         # Where systemd runs, nspawn asks it for a scope; elsewhere there is nobody to ask.
         unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
-        binds = [f"--bind-ro={path}" for path in self.tree.access.directories]
         options = ["--register=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"]
         identity = [f"--machine={self._id}", f"--hostname={self.name}", f"--network-bridge={self.network.bridge}"]
-        return ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}", *identity, *options, *unit, *binds]
+        return ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}", *identity, *options, *unit]
 
     def _make_disk(self) -> None:
         self._upper.mkdir(parents=True)

@@ -6,36 +6,30 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
 _APT_CONFIGURATION = Path("/etc/apt/apt.conf.d")
 _ALL_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 # How to reach a mirror. All else in there is about what this machine does with packages, which is its own affair.
 _REACHES_A_MIRROR = re.compile(r"^\s*Acquire::(https?|Check|Retries|ForceIP)", re.MULTILINE)
-_PIP_OPTIONS = frozenset(
-    ("index-url", "extra-index-url", "find-links", "trusted-host", "proxy", "cert", "default-timeout", "timeout")
-)
+_PLACES = frozenset(("index-url", "extra-index-url", "find-links"))
+_PIP_OPTIONS = _PLACES | {"trusted-host", "proxy", "cert", "default-timeout", "timeout"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryAccess:
-    """Certificates by file name, the text of an apt.conf and of a pip.conf ('' for none), and the directories that
-    pip.conf names: indices on this machine's own disk."""
+    """Certificates by file name, and the texts of an apt.conf and of a pip.conf; '' for none."""
 
     certificates: dict[str, str]
     apt: str
     pip: str
-    directories: tuple[Path, ...]
 
     @classmethod
     def of_this_machine(cls) -> "RegistryAccess":
-        options = _pip_options()
         return cls(
             certificates={path.name: path.read_text() for path in sorted(_CERTIFICATES.glob("*.crt"))},
             apt="".join(text for text in _apt_texts() if _REACHES_A_MIRROR.search(text)),
-            pip=_pip_configuration(options),
-            directories=_directories(options),
+            pip=_pip_configuration(_pip_options()),
         )
 
 
@@ -52,8 +46,15 @@ def _pip_options() -> dict[str, str]:
         name, _, quoted = line.partition("=")
         option = name.rpartition(".")[2]
         if option in _PIP_OPTIONS:
-            options[option] = str(ast.literal_eval(quoted))
-    return options
+            options[option] = _of_the_network(option, ast.literal_eval(quoted))
+    return {option: value for option, value in options.items() if value}
+
+
+def _of_the_network(option: str, value: str) -> str:
+    """Without the places on this machine's own disk, which others do not see."""
+    if option not in _PLACES:
+        return value
+    return " ".join(place for place in value.split() if place.startswith(("http://", "https://")))
 
 
 def _pip_configuration(options: dict[str, str]) -> str:
@@ -63,9 +64,3 @@ def _pip_configuration(options: dict[str, str]) -> str:
     options = options | ({"cert": _ALL_CERTIFICATES} if "cert" in options else {})
     lines = [f"{option} = {' '.join(value.split())}\n" for option, value in sorted(options.items())]
     return "[global]\n" + "".join(lines)
-
-
-def _directories(options: dict[str, str]) -> tuple[Path, ...]:
-    places = " ".join(options.get(option, "") for option in ("index-url", "extra-index-url", "find-links")).split()
-    paths = {Path(urlsplit(place).path) for place in places if urlsplit(place).scheme in ("", "file")}
-    return tuple(sorted(path for path in paths if path.is_dir()))
