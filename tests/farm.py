@@ -1,4 +1,7 @@
-"""A cluster of real processes whose parts a test may stop, kill and start again, with leases of seconds."""
+"""A cluster of real processes whose parts a test may stop, kill and start again, with leases of seconds.
+
+Each program logs in to the database with the rights that it has in a deployed cluster.
+"""
 
 import configparser
 import json
@@ -7,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,8 @@ from dist_test.local.services import IsolateServer, Master, Slave
 from dist_test.settings import MysqlSettings
 from dist_test.storage.database import Database
 from dist_test.storage.results import Bucket
+
+from .accounts import OWNER, grant_all, make_accounts
 
 TIMES = {
     "beanstalk": {"time_to_run_seconds": "3"},
@@ -59,6 +64,8 @@ class Farm:
         self.seaweedfs = SeaweedFs(directory / "seaweedfs")
         self.isolate = IsolateServer(directory / "isolate", self.files.service_configuration)
         self.master = Master(directory / "master", self.files.service_configuration)
+        self.slave_configuration = directory / "slave.cnf"
+        self.accounts: Mapping[str, MysqlSettings] = {}
         self.slaves: list[Slave] = []
         self.others: list[Program] = []  # what a test started by itself
 
@@ -69,27 +76,35 @@ class Farm:
             program.keep_ports()
         for service in (self.isolate, self.master):
             service.reserve_ports()
-        self.configure(**settings)
+        self.accounts = make_accounts(self.mariadb, self.mariadb.database)
+        self._configure({self.files.service_configuration: OWNER}, {})
         self.master.migrate()
+        grant_all(self.accounts)
+        self.configure(**settings)
         self.bucket.ensure_exists()
         self.isolate.start()
         self.master.start()
 
     def configure(self, **settings: dict[str, str]) -> None:
-        """Write the services' file anew, with the times of tests and these settings."""
+        """Write the files of master and slaves anew, with the times of tests and these settings."""
+        self._configure({self.files.service_configuration: "master", self.slave_configuration: "slave"}, settings)
+
+    def _configure(self, roles: Mapping[Path, str], settings: Mapping[str, dict[str, str]]) -> None:
         addresses = Addresses(master=self.master.port, isolate=self.isolate.port)
         write_configurations(self.files, addresses, self.mariadb, self.beanstalkd, self.seaweedfs)
         parser = configparser.ConfigParser(interpolation=None)
         parser.read(self.files.service_configuration)
-        for section, values in (*TIMES.items(), *settings.items()):
-            parser.read_dict({section: values})
-        with self.files.service_configuration.open("w") as stream:
-            parser.write(stream)
+        for path, role in roles.items():
+            account = {"user": self.accounts[role].user, "password": self.accounts[role].password}
+            for section, values in (*TIMES.items(), *settings.items(), ("mysql", account)):
+                parser.read_dict({section: values})
+            with path.open("w") as stream:
+                parser.write(stream)
 
     def slave(self, *, slots: int = 1) -> Slave:
         """Start another slave, slave-0 first."""
         number = len(self.slaves)
-        slave = Slave(self.directory / f"slave-{number}", self.files.service_configuration, number=number, slots=slots)
+        slave = Slave(self.directory / f"slave-{number}", self.slave_configuration, number=number, slots=slots)
         self.slaves.append(slave)
         slave.start()
         return slave

@@ -45,10 +45,10 @@ class Slave(SlaveDescription):
     silent_for: timedelta = timedelta(0)  # since its last heartbeat, by the database's clock
 
     @classmethod
-    def from_row(cls, row: AnyRow) -> "Slave":
+    def from_row(cls, row: AnyRow, live_for: timedelta) -> "Slave":
         fields = dict(row._mapping)
         silent_for = timedelta(microseconds=fields.pop("silent_microseconds"))
-        return cls(**fields, silent_for=silent_for, is_live=silent_for < LIVE_FOR)
+        return cls(**fields, silent_for=silent_for, is_live=silent_for < live_for)
 
 
 _REGISTER = text("""
@@ -97,8 +97,8 @@ class Slaves:
 
     def all(self, *, live_for: timedelta = LIVE_FOR) -> list[Slave]:
         """Every slave that ever registered, by name; is_live are those that were heard of in the last `live_for`."""
-        rows = self._database.run(lambda connection: connection.execute(_LIST, {"live": microseconds(live_for)}).all())
-        return [Slave.from_row(row) for row in rows]
+        rows = self._database.run(lambda connection: connection.execute(_LIST).all())
+        return [Slave.from_row(row, live_for) for row in rows]
 
     def get(self, slave_id: str) -> Slave:
         """One slave. Raises SlaveNotFound, which names those that may have been meant."""
