@@ -24,8 +24,7 @@ CONTENT = """\
 # The cluster's passwords. Change one here and deploy again, and it changes everywhere.
 mysql_owner_password: "{}"
 mysql_master_password: "{}"
-mysql_slave_user: slave
-slave_password: "{}"
+mysql_slave_password: "{}"
 object_store_access_key: "{}"
 object_store_secret_key: "{}"
 isolate_token_key: "{}"

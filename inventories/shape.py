@@ -97,15 +97,19 @@ def needed_groups_have_hosts(inventory: Inventory) -> Iterator[Mistake]:
 
 
 def something_serves_s3(inventory: Inventory) -> Iterator[Mistake]:
-    masters = inventory.hosts_of("masters")
-    told = all(host.get("master_s3_access_key") and host.get("master_s3_secret_key") for host in masters)
-    if not inventory.hosts_of("object_store") and not told:
-        yield Mistake(
-            place=inventory.place_of_group("object_store"),
-            key="object_store",
-            wrong="the group has no host and no S3 account is named, so logs and artifacts would have no place",
-            instead="name a host below it, or set s3_access_key and s3_secret_key; s3_endpoint_url too unless Amazon's",
-        )
+    if inventory.hosts_of("object_store"):
+        return
+    for name in ("s3_access_key", "s3_secret_key"):
+        # A value of the wiring would be that of an object store, which is not there.
+        hosts = inventory.hosts_of("masters")
+        if not all(inventory.entry_for(host, name) for host in hosts):
+            yield Mistake(
+                place=inventory.place_of_group("object_store"),
+                key=name,
+                wrong="no host is in the group object_store and no S3 account is named: logs would have no place",
+                instead="name a host, or set s3_access_key, s3_secret_key and, for others than Amazon, s3_endpoint_url",
+            )
+            return
 
 
 def one_host_only(inventory: Inventory) -> Iterator[Mistake]:

@@ -107,7 +107,7 @@ def complain(option: Option, value: Any) -> tuple[str, str] | None:
     if value is None:
         return "the value is empty", f"write {_words(option)}, or remove the line for the default"
     if not KINDS.get(option.type, _anything)(value):
-        return f"{_shown(value)} is not {_words(option).partition(';')[0]}", f"write {_words(option)}"
+        return f"{_shown(value)} is not {re.split('[,;]', _words(option))[0]}", f"write {_words(option)}"
     members = value if option.type == "list" else ()
     for member in members:
         if option.elements and not KINDS.get(option.elements, _anything)(member):
