@@ -2,7 +2,7 @@
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: demo test lint format docs bench deploy wheel testbed testbed-full clean
+.PHONY: demo test lint format docs bench check-inventory deploy wheel testbed testbed-full clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -32,6 +32,11 @@ docs: ## write the pages of docs/reference/ that the code itself knows
 bench: ## print the figures that performance is held to
 	@./bootstrap.sh dev
 	@set -e; for script in tests/bench/*.py; do .venv/bin/python $$script; done
+
+check-inventory: ## say what is wrong with inventories/$(INVENTORY), all at once, and touch no host
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.check \
+	    'inventories/$(or $(INVENTORY),$(error say which: make check-inventory INVENTORY=NAME, for inventories/NAME))'
 
 deploy: ## set up the cluster of inventories/$(INVENTORY); LIMIT=hosts for some; DRY=1 only says what would change
 	@./bootstrap.sh deploy
