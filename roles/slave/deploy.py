@@ -17,7 +17,7 @@ def deploy(role: Role) -> None:
     operations.packages("slave | Install packages", ["nftables", *role.vars["slave_container_packages"]])
     for file, command in host.loop(COMMANDS.items()):
         files.put(
-            name=f"slave | Install the command {command}",
+            name=f"slave | Install the commands: {command}",
             src=role.file(file),
             dest=f"{LIBRARY}/{command}",
             user="root",
@@ -43,10 +43,14 @@ def _make_users(role: Role) -> None:
 
 
 def _make_directories(role: Role) -> None:
-    # Tasks pass through the first, and see only what is theirs.
-    for variable, mode in host.loop((("slave_work_dir", "711"), ("slave_cache_dir", "700"))):
-        path = role.vars[variable]
-        files.directory(name=f"slave | Make {path}", path=path, user="root", group="root", mode=mode)
+    for path in host.loop((role.vars["slave_work_dir"], role.vars["slave_cache_dir"])):
+        files.directory(
+            name=f"slave | Make the directories that tasks pass through: {path}",
+            path=path,
+            user="root",
+            group="root",
+            mode="711",
+        )
 
 
 def _write_files(role: Role) -> None:
@@ -72,7 +76,9 @@ def _write_files(role: Role) -> None:
 
 def _enable() -> None:
     for unit in host.loop(("dist-test-task-firewall.service", "dist-test-slave.service")):
-        systemd.service(name=f"slave | Enable {unit}", service=unit, running=None, enabled=True, daemon_reload=True)
+        systemd.service(
+            name=f"slave | Enable the units: {unit}", service=unit, running=None, enabled=True, daemon_reload=True
+        )
 
 
 def _run(role: Role) -> None:
