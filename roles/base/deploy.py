@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import PurePath
+from typing import IO
 
 from pyinfra.context import host
 from pyinfra.operations import files, server
@@ -38,7 +39,7 @@ def deploy(role: Role) -> None:
         _install_release(role)
 
 
-def _put(sentence: str, source: object, path: str, *, mode: str = "644") -> None:
+def _put(sentence: str, source: str | IO[str], path: str, *, mode: str = "644") -> None:
     files.put(name=f"base | {sentence}", src=source, dest=path, user="root", group="root", mode=mode)
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from typing import BinaryIO
+from io import BufferedRWPair
 
 BODY = b"put by the role beanstalkd"
 # A server that was just started reads its log first.
@@ -43,7 +43,7 @@ def connect(host: str, port: int) -> socket.socket:
             time.sleep(PAUSE_SECONDS)
 
 
-def prove(stream: BinaryIO) -> None:
+def prove(stream: BufferedRWPair) -> None:
     """Send one entry around, in a tube that ends with the connection. Raises ProofError."""
     tube = f"proof-{uuid.uuid4()}".encode()
     _ask(stream, b"use %b" % tube, b"USING")
@@ -57,7 +57,7 @@ def prove(stream: BinaryIO) -> None:
     _ask(stream, b"delete %b" % entry, b"DELETED")
 
 
-def _ask(stream: BinaryIO, command: bytes, expected: bytes) -> list[bytes]:
+def _ask(stream: BufferedRWPair, command: bytes, expected: bytes) -> list[bytes]:
     stream.write(command + b"\r\n")
     stream.flush()
     word, *values = stream.readline().split() or [b"the end of the connection"]
