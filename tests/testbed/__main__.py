@@ -53,7 +53,7 @@ _ACTIONS: dict[str, tuple[Callable[[Bed, Sequence[str]], None], str]] = {
     "power-off": (Bed.power_off, "pull the plug; the disk stays"),
     "reboot": (_reboot, "pull the plug and start again"),
     "harvest": (_harvest, "keep what hosts downloaded as the warm layer"),
-    "try": (lambda bed, _names: run_trial(bed), "deploy with pyinfra and run the sample suite"),
+    "run": (lambda bed, _names: run_trial(bed), "deploy with pyinfra and run the sample suite"),
     "status": (lambda _bed, _names: None, "say which hosts are on"),
 }
 
