@@ -23,6 +23,7 @@ from ansible.inventory.host import Host
 from ansible.inventory.manager import InventoryManager
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import AnsibleVaultError
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from ansible.utils.vars import combine_vars
@@ -32,8 +33,6 @@ from ansible.vars.manager import VariableManager
 from inventories import wheel
 from inventories.cluster import ROOT, Cluster, InventoryError, ResolvedHost, ResolvedRole
 from inventories.connection import connection_variables, pyinfra_connection
-
-SITE = ROOT / "playbooks/site.yml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +47,20 @@ class RoleFiles:
 
 
 class Resolver:
-    """Knows one inventory and one playbook; `cluster` does the work."""
+    """Knows one inventory, and the playbook and roles of the checkout at `root`; `cluster` does the work."""
 
-    def __init__(self, inventory: Path, playbook: Path = SITE) -> None:
+    def __init__(self, inventory: Path, root: Path = ROOT) -> None:
+        init_plugin_loader()
         self.inventory_path = inventory
-        self.playbook = playbook
         self.loader = DataLoader()
-        self.loader.set_basedir(str(playbook.parent))
+        self.loader.set_basedir(str(root / "playbooks"))
         secrets = CLI.setup_vault_secrets(self.loader, constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
         self.loader.set_vault_secrets(secrets)
         self.inventory = InventoryManager(loader=self.loader, sources=[str(inventory)])
         self.variables = VariableManager(loader=self.loader, inventory=self.inventory)
         HostVars(self.inventory, self.variables, self.loader)  # registers itself with the variable manager
-        self.plays = plays(self.loader, playbook)
-        self.roles = {name: read_role(self.loader, name) for _, names in self.plays for name in names}
+        self.plays = plays(self.loader, root / "playbooks/site.yml")
+        self.roles = {name: read_role(self.loader, root / "roles" / name) for _, names in self.plays for name in names}
 
     def cluster(self) -> Cluster:
         """Everything, for all hosts. Raises InventoryError."""
@@ -112,7 +111,7 @@ class Resolver:
         try:
             return Templar(loader=self.loader, variables=variables).template(variables[name])
         except AnsibleError as exc:
-            raise InventoryError(f"{where}: variable {name}: {one_line(exc)}{origin(variables[name])}") from exc
+            raise InventoryError(f"{where}: variable {name}: {one_line(exc, variables[name])}") from exc
 
     def _text(self, role: RoleFiles, path: str, variables: Mapping[str, Any], where: str) -> str:
         """The bytes that Ansible's template module would write, see ansible/plugins/action/template.py."""
@@ -137,12 +136,11 @@ def _role_name(entry: Any) -> str:
     return str(entry["role"] if isinstance(entry, Mapping) else entry)
 
 
-def read_role(loader: DataLoader, name: str) -> RoleFiles:
-    """Defaults, argument specification and templates of roles/NAME."""
-    path = ROOT / "roles" / name
+def read_role(loader: DataLoader, path: Path) -> RoleFiles:
+    """Defaults, argument specification and templates of the role at `path`."""
     specs = _yaml(loader, path / "meta/argument_specs.yml").get("argument_specs", {})
     return RoleFiles(
-        name=name,
+        name=path.name,
         path=path,
         defaults=_yaml(loader, path / "defaults/main.yml"),
         options=specs.get("main", {}).get("options", {}),
@@ -170,37 +168,51 @@ def check_arguments(options: Mapping[str, Any], values: Mapping[str, Any], where
         raise InventoryError(f"{where}: {'; '.join(result.error_messages)}")
 
 
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def one_line(error: AnsibleError, value: Any = None) -> str:
+    """What is wrong, and in which file and line as far as Ansible knows: where it failed, else where `value` stands."""
+    text = " ".join(str(error).split())
+    if any(isinstance(cause, AnsibleVaultError) for cause in _causes(error)):
+        text += " Name the file that holds the vault's password in ANSIBLE_VAULT_PASSWORD_FILE."
+    places = [_origin(getattr(cause, "obj", None)) for cause in _causes(error)] + [_origin(value)]
+    return next((f"{text} ({place})" for place in places if place), text)
 
 
-def origin(value: Any) -> str:
-    """In which file and line a value stands, as far as Ansible knows."""
-    tag = Origin.get_tag(value)
-    return f" ({tag})" if tag else ""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
-def resolve(inventory: Path, playbook: Path = SITE) -> Cluster:
-    """The cluster that `inventory` (a directory, or its hosts.yml) describes. Raises InventoryError."""
-    init_plugin_loader()
+def _origin(value: Any) -> Any:
+    return value if isinstance(value, Origin) else Origin.get_tag(value)
+
+
+def resolve(inventory: Path, root: Path = ROOT) -> Cluster:
+    """The cluster that `inventory` (a directory, or its hosts.yml) describes. Raises InventoryError.
+
+    Works once in a process: Ansible keeps its plugins and the passwords of vaults in globals.
+    """
     path = inventory / "hosts.yml" if inventory.is_dir() else inventory
     if not path.is_file():
         raise InventoryError(f"there is no {path}; name a directory of inventories/")
     try:
-        resolver = Resolver(path.resolve(), playbook)
+        resolver = Resolver(path.resolve(), root)
         resolver.ensure_wheel()
         return resolver.cluster()
-    except (AnsibleError, wheel.WheelError) as exc:
+    except AnsibleError as exc:
         raise InventoryError(one_line(exc)) from exc
+    except wheel.WheelError as exc:
+        raise InventoryError(str(exc)) from exc
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m inventories.resolver", description="Resolve an inventory.")
     parser.add_argument("--check", action="store_true", help="say only whether all of it can be resolved")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout whose playbooks/ and roles/ count")
     parser.add_argument("inventory", type=Path)
     arguments = parser.parse_args()
     try:
-        cluster = resolve(arguments.inventory)
+        cluster = resolve(arguments.inventory, arguments.root.resolve())
     except InventoryError as exc:
         sys.stderr.write(f"inventories: {exc}\n")
         return 1
