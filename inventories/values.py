@@ -6,7 +6,6 @@ from typing import Any
 
 from inventories.model import (
     OPTIONS_OF_PLUGIN,
-    ROLE_OF_GROUP,
     Entry,
     Host,
     Inventory,
@@ -61,16 +60,9 @@ def variables_are_known(inventory: Inventory) -> Iterator[Mistake]:
     for entry in inventory.entries:
         if entry.name in known or entry.name in spoken_of or entry.scope == OPTIONS_OF_PLUGIN:
             continue
-        if _is_of_unwritten_role(inventory, entry.name):
-            continue
         near = nearest(entry.name, known)
         instead = f"did you mean {near}?" if near else "docs/reference/inventory.md lists all"
         yield Mistake(place=entry.place, key=entry.name, wrong="no role has such a variable", instead=instead)
-
-
-def _is_of_unwritten_role(inventory: Inventory, name: str) -> bool:
-    written = {option.role for option in inventory.catalog.options.values()}
-    return any(name.startswith(f"{role}_") for role in set(ROLE_OF_GROUP.values()) - written)
 
 
 def _names_in_expressions(inventory: Inventory) -> frozenset[str]:

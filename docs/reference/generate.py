@@ -1,4 +1,4 @@
-"""Write the pages of the reference that the code knows best: settings.md, schema.md, command-line.md.
+"""Write the pages of the reference that the code knows best: settings.md, schema.md, command-line.md, inventory.md.
 
 docs/reference/generate.py            write them; `make docs` does
 docs/reference/generate.py --check    name those that are out of date, and exit 1 if there is one
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from inventory_page import inventory_parts
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import mysql
 
@@ -76,7 +77,12 @@ def main(arguments: list[str]) -> int:
     """Write the pages, or check them; give the exit status."""
     os.environ["COLUMNS"] = str(WIDTH)  # argparse wraps to the terminal otherwise
     directory = Path(arguments[arguments.index("--output") + 1]) if "--output" in arguments else HERE
-    pages = {"settings.md": settings_page, "schema.md": schema_page, "command-line.md": command_line_page}
+    pages = {
+        "settings.md": settings_page,
+        "schema.md": schema_page,
+        "command-line.md": command_line_page,
+        "inventory.md": inventory_page,
+    }
     stale = [directory / name for name, page in pages.items() if _update(directory / name, page(), arguments)]
     if "--check" in arguments and stale:
         sys.stdout.write(f"out of date, run make docs: {', '.join(map(str, stale))}\n")
@@ -205,6 +211,11 @@ def command_line_page() -> str:
     for words in SERVICES:
         parts += [f"## {' '.join(words)}", _fenced(_help_of_service(words))]
     return "\n\n".join(parts) + "\n"
+
+
+def inventory_page() -> str:
+    """Groups, and every variable of the roles."""
+    return "\n\n".join([NOTICE, *inventory_parts()]) + "\n"
 
 
 def _helps(command: click.Command, words: tuple[str, ...], parent: click.Context | None) -> Iterator[str]:
