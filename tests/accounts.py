@@ -1,4 +1,4 @@
-"""Accounts of a real MariaDB with no more rights than a deployed cluster's: the owner of a database, and its programs'."""
+"""Accounts of a real MariaDB with the rights that they have in a deployed cluster, and no more."""
 
 import os
 import pwd
@@ -27,7 +27,7 @@ def administer(mariadb: MariaDb, *statements: str) -> None:
 
 
 def make_accounts(mariadb: MariaDb, database: str) -> dict[str, MysqlSettings]:
-    """An owner, who may do anything in the database and nothing elsewhere, and an account without rights per program."""
+    """An owner, who may do anything in this database and nothing elsewhere, and for each program one without rights."""
     settings = {
         role: MysqlSettings(
             host=mariadb.host, port=mariadb.port, user=f"{database}_{role}", password=f"of {role}", database=database

@@ -78,14 +78,15 @@ def _md5(text: str) -> str:
 
 
 @pytest.fixture
-def environ(database: Database, beanstalk_settings: BeanstalkSettings, seaweedfs: SeaweedFs) -> dict[str, str]:
-    """The environment of a master: one account, and loopback allowed as by default."""
+def environ(master_database: Database, beanstalk_settings: BeanstalkSettings, seaweedfs: SeaweedFs) -> dict[str, str]:
+    """The environment of a master: its rights in the database, one account, loopback allowed as by default."""
+    mysql = master_database.settings
     return {
-        "MYSQL_HOST": database.settings.host,
-        "MYSQL_PORT": str(database.settings.port),
-        "MYSQL_USER": database.settings.user,
-        "MYSQL_PWD": database.settings.password,
-        "MYSQL_DB": database.settings.database,
+        "MYSQL_HOST": mysql.host,
+        "MYSQL_PORT": str(mysql.port),
+        "MYSQL_USER": mysql.user,
+        "MYSQL_PWD": mysql.password,
+        "MYSQL_DB": mysql.database,
         "BEANSTALK_HOST": beanstalk_settings.host,
         "BEANSTALK_PORT": str(beanstalk_settings.port),
         "BEANSTALK_TUBE": beanstalk_settings.tube,
@@ -107,9 +108,9 @@ def settings(environ: dict[str, str]) -> MasterSettings:
 
 
 @pytest.fixture
-def service(settings: MasterSettings, database: Database, queues: Queues) -> Service:
+def service(settings: MasterSettings, master_database: Database, queues: Queues) -> Service:
     """A master's rules on the test's database and tube."""
-    return Service(settings, database, queues)
+    return Service(settings, master_database, queues)
 
 
 @pytest.fixture
@@ -131,12 +132,14 @@ MakeApp = Callable[..., Flask]
 
 
 @pytest.fixture
-def make_app(settings: MasterSettings, service: Service, database: Database, queues: Queues, bucket: Bucket) -> MakeApp:
+def make_app(
+    settings: MasterSettings, service: Service, master_database: Database, queues: Queues, bucket: Bucket
+) -> MakeApp:
     """Make an application whose settings differ in some fields."""
 
     def make(**fields: Any) -> Flask:
         changed = replace(settings, **fields)
-        app = create_app(changed, service=service, database=database, queues=queues, results=bucket)
+        app = create_app(changed, service=service, database=master_database, queues=queues, results=bucket)
         app.testing = True
         return app
 
@@ -190,9 +193,9 @@ class Hand:
 
 
 @pytest.fixture
-def hand(database: Database, queue: Queue) -> Hand:
+def hand(slave_database: Database, queue: Queue) -> Hand:
     """A slave on the test's database and tube."""
-    return Hand(database, queue)
+    return Hand(slave_database, queue)
 
 
 class Master(services.Master):

@@ -258,13 +258,13 @@ def test_garbage_for_credentials_is_refused_and_breaks_nothing(stranger: FlaskCl
     ],
 )
 def test_an_old_nonce_is_stale_not_wrong(
-    settings: MasterSettings, database: Database, stranger: FlaskClient, age: timedelta, status: int
+    settings: MasterSettings, master_database: Database, stranger: FlaskClient, age: timedelta, status: int
 ) -> None:
     nonce = challenge_of(stranger.get(CANCEL)).nonce
     late = Flask("late")
     late.get("/cancel_job", endpoint="cancel")(lambda: "done")
     late_now = time.time() + age.total_seconds()
-    Guard(settings, Nonces(database, kept_for=NONCE_LIFE), now=lambda: late_now).init_app(late)
+    Guard(settings, Nonces(master_database, kept_for=NONCE_LIFE), now=lambda: late_now).init_app(late)
     headers = {"Authorization": digest_header("GET", CANCEL, nonce)}
 
     answer = late.test_client().get(CANCEL, headers=headers, environ_base={"REMOTE_ADDR": STRANGER})
@@ -294,9 +294,9 @@ def test_a_challenge_on_the_originals_path_is_json_too(stranger: FlaskClient) ->
     assert answer.json["status"] == "ERROR"
 
 
-def test_uses_are_forgotten_when_no_nonce_can_be_that_old(database: Database) -> None:
+def test_uses_are_forgotten_when_no_nonce_can_be_that_old(database: Database, master_database: Database) -> None:
     now = 0.0
-    nonces = Nonces(database, kept_for=timedelta(minutes=15), clock=lambda: now)
+    nonces = Nonces(master_database, kept_for=timedelta(minutes=15), clock=lambda: now)
     assert nonces.use("old", 1)
     assert nonces.use("young", 1)
     with database.engine.begin() as connection:

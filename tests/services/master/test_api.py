@@ -238,9 +238,9 @@ def test_a_bad_page_of_attempts_is_refused(client: FlaskClient, query: str) -> N
 
 
 def test_a_running_job_tells_what_runs_and_how_long_it_may_take(
-    client: FlaskClient, hand: Hand, database: Database
+    client: FlaskClient, hand: Hand, slave_database: Database
 ) -> None:
-    Slaves(database).register(
+    Slaves(slave_database).register(
         SlaveDescription(slave_id="s", instance_id="i", zone="z", mig="m", template="t", slots=2, version="1")
     )
     submit(client, "a", "b")
@@ -252,12 +252,13 @@ def test_a_running_job_tells_what_runs_and_how_long_it_may_take(
     assert document["expected_seconds_left"] == 30.0  # two unknown tests of 30 s each, on two slots
 
 
-def test_slaves_are_described_whole(client: FlaskClient, database: Database) -> None:
-    Slaves(database).register(
+def test_slaves_are_described_whole(client: FlaskClient, slave_database: Database) -> None:
+    Slaves(slave_database).register(
         SlaveDescription(slave_id="s", instance_id="i", zone="z", mig="m", template="t", slots=2, version="1")
     )
 
     (slave,) = body(client.get("/api/v1/slaves"))["slaves"]
 
     assert (slave["slave_id"], slave["slots"], slave["busy"], slave["is_live"]) == ("s", 2, 0, True)
+    assert 0 <= slave["silent_seconds"] < 60
     assert slave["heartbeat"].endswith("Z")

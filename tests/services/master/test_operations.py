@@ -32,9 +32,9 @@ def without_database(settings: MasterSettings, queues: Queues, bucket: Bucket) -
 
 
 @pytest.fixture
-def without_queue(settings: MasterSettings, database: Database, bucket: Bucket) -> FlaskClient:
+def without_queue(settings: MasterSettings, master_database: Database, bucket: Bucket) -> FlaskClient:
     """A master whose beanstalkd is away."""
-    return _client(settings, database, Queues(replace(settings.beanstalk, port=choose_free_port())), bucket)
+    return _client(settings, master_database, Queues(replace(settings.beanstalk, port=choose_free_port())), bucket)
 
 
 def _client(settings: MasterSettings, database: Database, queues: Queues, bucket: Bucket) -> FlaskClient:
@@ -52,8 +52,10 @@ def values(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_stats_count_the_queue_the_work_and_the_slaves(client: FlaskClient, hand: Hand, database: Database) -> None:
-    Slaves(database).register(
+def test_stats_count_the_queue_the_work_and_the_slaves(
+    client: FlaskClient, hand: Hand, slave_database: Database
+) -> None:
+    Slaves(slave_database).register(
         SlaveDescription(slave_id="s", instance_id="", zone="", mig="", template="", slots=1, version="")
     )
     client.post("/api/v1/jobs", json=job_document("a", "b", "c"))

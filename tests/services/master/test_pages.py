@@ -88,8 +88,8 @@ def test_an_empty_cluster_has_a_home_page(client: FlaskClient) -> None:
     assert "No slave has registered yet" in text
 
 
-def test_the_home_page_shows_slaves_and_jobs(client: FlaskClient, database: Database) -> None:
-    Slaves(database).register(
+def test_the_home_page_shows_slaves_and_jobs(client: FlaskClient, slave_database: Database) -> None:
+    Slaves(slave_database).register(
         SlaveDescription(slave_id="slave-7", instance_id="", zone="", mig="", template="", slots=3, version="1.2")
     )
     submit(client, "a", job_id="demo.ann.1700000000.1", owner="ann")

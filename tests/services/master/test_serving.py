@@ -19,12 +19,9 @@ import pytest
 import requests
 from requests.auth import HTTPDigestAuth
 
-from dist_test.local.daemons import MariaDb
 from dist_test.local.program import beside_python, find_program, wait_until
-from dist_test.storage import schema
 from dist_test.storage.queue import Queue
 
-from ..conftest import create_database
 from .conftest import PASSWORD, USER, Challenge, MakeMaster, Master, digest_header, job_document, job_form
 
 CLOSED = {"DIST_TEST_ALLOWED_IP_RANGES": "192.0.2.0/24"}
@@ -275,27 +272,7 @@ def run(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProces
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_serving_without_a_schema_ends_with_the_command_to_run(environ: dict[str, str], mariadb: MariaDb) -> None:
-    create_database(mariadb, "dist_test_empty")
-
-    done = run(environ | {"MYSQL_DB": "dist_test_empty"}, "serve")
-
-    assert done.returncode == 1
-    assert "run: dist-test-master migrate" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_migrating_says_from_where_to_where_and_can_be_repeated(environ: dict[str, str], mariadb: MariaDb) -> None:
-    create_database(mariadb, "dist_test_empty")
-
-    first, second = (run(environ | {"MYSQL_DB": "dist_test_empty"}, "migrate") for _ in range(2))
-
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert f"went from nothing to {schema.REVISION}" in first.stdout
-    assert f"is {schema.REVISION} already" in second.stdout
-
-
-def test_the_audit_is_the_masters_third_command(environ: dict[str, str]) -> None:
+def test_the_audit_is_a_command_of_the_master(environ: dict[str, str]) -> None:
     assert run(environ, "audit").returncode == 0
     unknown = run(environ, "audit", "nonsense")
     assert unknown.returncode == 1

@@ -170,9 +170,7 @@ def test_a_retry_avoids_the_slave_that_failed_while_another_is_up(
     assert not hand("b").claims.must_avoid(retry)
 
 
-def test_heartbeats_keep_the_slaves_row(
-    slave_database: Database, master_database: Database, hand: MakeHand
-) -> None:
+def test_heartbeats_keep_the_slaves_row(slave_database: Database, master_database: Database, hand: MakeHand) -> None:
     slaves, a = Slaves(master_database), hand("a", timedelta(seconds=5))
     assert a.claims.renew([], busy=0, state="up", message="").want is None
     Slaves(slave_database).register(
