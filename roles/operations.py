@@ -32,6 +32,10 @@ class Output(FactBase[str]):
     def command(self, line: str) -> str:
         return f"({line}) 2>/dev/null || true"
 
+    @staticmethod
+    def default() -> str:
+        return ""
+
 
 class Failure(FactBase[str]):
     """'' when a command succeeds, else all that it said, or `exit CODE`."""
