@@ -117,6 +117,10 @@ class MasterRefused(DistTestError):
     """The master understood the request and refused it; the message is the master's own."""
 
 
+class InvalidSnapshot(DistTestError):
+    """A snapshot that the autoscaler shall decide from is not what the format allows."""
+
+
 class MetadataUnavailable(DistTestError):
     """The cloud's metadata server did not answer, or not like one, for as long as we were willing to try."""
 
