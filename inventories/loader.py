@@ -20,22 +20,24 @@ _hosts: dict[str, ResolvedHost] = {}
 _LOCAL = "@local"
 
 
-def groups(inventory_file: str) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+def groups(inventory_file: str, *, is_cluster: bool = True) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """Lists of (host, connection data) by group, for inventories/NAME.py of the directory inventories/NAME.
 
+    Without is_cluster, what a cluster must have is not asked for: an image is one host with no servers.
     Ends the program with one line on stderr when the inventory is wrong.
     """
     try:
-        cluster = load(Path(inventory_file).resolve().with_suffix(""))
+        cluster = load(Path(inventory_file).resolve().with_suffix(""), is_cluster=is_cluster)
         _remember(cluster)
     except InventoryError as exc:
         sys.exit(f"inventories: {exc}")
     return {name: [_host(cluster, member) for member in members] for name, members in cluster.groups.items()}
 
 
-def load(directory: Path) -> Cluster:
-    """Check the inventory, then resolve it. Raises InventoryError."""
-    sys.stderr.write(_run("inventories.check", directory))  # warnings, or that all is well
+def load(directory: Path, *, is_cluster: bool = True) -> Cluster:
+    """Check the inventory, if it is a cluster's, then resolve it. Raises InventoryError."""
+    if is_cluster:
+        sys.stderr.write(_run("inventories.check", directory))  # warnings, or that all is well
     return Cluster.from_json(_run("inventories.resolver", directory))
 
 

@@ -34,7 +34,7 @@ def deploy(role: Role) -> None:
 
 
 def _make_users(role: Role) -> None:
-    who = [str(role.vars[f"slave_{name}"]) for name in ("task_user_prefix", "task_uid_first", "slots")]
+    who = [str(role.vars[f"slave_{name}"]) for name in ("task_user_prefix", "task_uid_first", "task_users")]
     operations.script(
         "slave | Make the users that tasks run as",
         shlex.join([f"{LIBRARY}/task-users", *who]),
