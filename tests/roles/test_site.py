@@ -1,6 +1,7 @@
 """What ships: the two tools give the same roles to the same hosts, and every role is whole."""
 
 import ast
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from inventories.cluster import ROOT
+from inventories.cluster import ROOT, Cluster, ResolvedRole
+from tests.roles.checkout import run
 
 PLAYS = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
 WIRING: Mapping[str, Any] = yaml.safe_load((ROOT / "playbooks/group_vars/all.yml").read_text())
 ROLES = [role for play in PLAYS for role in play.get("roles", ())]
 INVENTORIES = sorted(path.parent.name for path in (ROOT / "inventories").glob("*/hosts.yml"))
-# The slaves of that one are found by asking Google.
-OFFLINE_INVENTORIES = [name for name in INVENTORIES if name != "gce"]
 STAGES = [{"base"}, {"mysql", "beanstalkd", "object_store"}, {"isolate", "master"}, {"slave", "backup"}]
 
 
@@ -79,7 +79,7 @@ class TestRole:
         assert [name for name, option in options.items() if not option.get("description")] == []
 
     def test_what_the_wiring_tells_it_is_a_variable_of_it(self, role: str) -> None:
-        wired = {name for name in WIRING if name.startswith(f"{role}_") and not name.startswith(_GIVEN_TO_OTHERS)}
+        wired = {name for name in WIRING if name.startswith(f"{role}_")}
 
         assert wired - set(_read(role, "defaults/main.yml")) == set()
 
@@ -98,8 +98,32 @@ class TestRole:
         assert read & {"hostvars", "groups", "ansible_facts", "group_names"} == set()
 
 
-# No variable of any role has these prefixes.
-_GIVEN_TO_OTHERS = ("never_",)
+@pytest.mark.parametrize("name", INVENTORIES)
+def test_every_template_renders_for_every_inventory_that_ships(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / name
+    shutil.copytree(ROOT / "inventories" / name, directory)
+    monkeypatch.setenv("INVENTORY_DISCOVERY", "off")  # else gce asks Google for its slaves
+    password_file = directory / "vault-password" if (directory / "vault-password").exists() else None
+    if not list(directory.rglob("vault.yml")):
+        run("inventories.passwords", str(directory))
+
+    done = run("inventories.resolver", str(directory), password_file=password_file)
+
+    assert done.returncode == 0, done.stderr
+    rendered = {role: set(found.templates) for role, found in _roles(Cluster.from_json(done.stdout))}
+    assert rendered == {role: _templates(role) for role in rendered}
+
+
+def _roles(cluster: Cluster) -> Iterator[tuple[str, ResolvedRole]]:
+    for host in cluster.hosts.values():
+        yield from host.roles.items()
+
+
+def _templates(role: str) -> set[str]:
+    directory = ROOT / "roles" / role / "templates"
+    return {str(path.relative_to(directory)) for path in directory.rglob("*.j2")}
 
 
 def _read(role: str, name: str) -> Mapping[str, Any]:
