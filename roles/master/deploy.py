@@ -17,7 +17,7 @@ _DEBIANS_SITE = "/etc/nginx/sites-enabled/default"
 
 
 def deploy(role: Role) -> None:
-    packages("master | Install nginx", ["nginx-light", "openssl"])
+    packages("master | Install packages", ["nginx-light", "openssl"])
     for file in host.loop(["certificate.py", "prove.py"]):
         command = _COMMANDS + file.removesuffix(".py")
         files.put(

@@ -17,7 +17,7 @@ _COMMANDS = "/usr/local/lib/dist_test/object-store-"
 
 
 def deploy(role: Role) -> None:
-    packages("object_store | Install what the virtual environment needs", ["python3-venv"])
+    packages("object_store | Install packages", ["python3-venv"])
     _make_account(role)
     _install(role)
     secret("object_store | Write the identities", role.template("identities.json.j2"), _IDENTITIES)
