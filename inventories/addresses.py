@@ -119,6 +119,18 @@ def networks_are_not_the_world(inventory: Inventory) -> Iterator[Mistake]:
                 yield Mistake(place=place, key=name, wrong=wrong, instead="name your own networks", is_warning=True)
 
 
+def hosts_have_networks(inventory: Inventory) -> Iterator[Mistake]:
+    """Without networks the firewalls keep the hosts from each other."""
+    walled = [host for host in inventory.hosts if host.get("base_firewall") and not host.get("base_trusted_networks")]
+    if len(inventory.hosts) > 1 and walled:
+        yield Mistake(
+            place=inventory.place_of_group("cluster"),
+            key="cluster_networks",
+            wrong=f"it is empty, so the firewall of {walled[0].name} keeps the other hosts out",
+            instead="list the networks of the cluster's hosts in group_vars/cluster/",
+        )
+
+
 def hosts_are_in_their_networks(inventory: Inventory) -> Iterator[Mistake]:
     for host in inventory.hosts:
         address, networks = _network(str(host.get("cluster_address") or "")), host.get("cluster_networks")
@@ -165,6 +177,7 @@ RULES: tuple[Rule, ...] = (
     nothing_is_left_of_the_example,
     networks_are_networks,
     networks_are_not_the_world,
+    hosts_have_networks,
     hosts_are_in_their_networks,
     ports_do_not_clash,
 )

@@ -38,7 +38,9 @@ def _directory(path: Path) -> Path:
 
 
 def _report(directory: Path) -> int:
-    inventory, mistakes = check(directory)
+    # Ansible warns, on stderr, about things that the rules explain.
+    with contextlib.redirect_stderr(io.StringIO()):
+        inventory, mistakes = check(directory)
     for mistake in mistakes:
         sys.stdout.write(f"{replace(mistake, place=_from_here(mistake.place))}\n")
     bad = sum(not mistake.is_warning for mistake in mistakes)
@@ -77,9 +79,7 @@ def read_inventory(directory: Path, source: Source, *, root: Path, loader: DataL
     """Put together what the files say and what Ansible makes of them."""
     catalog = read_catalog(root)
     names = {entry.name for entry in source.entries} | catalog.wired
-    # Ansible warns, on stderr, about things that the rules explain.
-    with contextlib.redirect_stderr(io.StringIO()):
-        view = read_view(directory, source, names, root=root, loader=loader)
+    view = read_view(directory, source, names, root=root, loader=loader)
     return Inventory(
         directory=directory,
         hosts=view.hosts,

@@ -1,9 +1,10 @@
 """Rules on passwords. No message shows one."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from inventories.model import Host, Inventory, Mistake, Place, Rule
+from inventories.model import Inventory, Mistake, Place, Rule
 
 MIN_CHARACTERS = 12
 # By group: what its services cannot do without. The autoscaler's account is made only where it has a password.
@@ -31,12 +32,8 @@ def passwords_are_there(inventory: Inventory) -> Iterator[Mistake]:
     for group, names in NEEDED.items():
         for host in inventory.hosts_of(group)[:1]:
             for name in names:
-                if host.get(name) in (None, "") and name not in _unresolved(host):
+                if host.values.get(name) in (None, ""):
                     yield _mistake(inventory, inventory.place_for(host, name), name, "it has no value")
-
-
-def _unresolved(host: Host) -> frozenset[str]:
-    return frozenset(name for name, value in host.values.items() if value is not None and host.get(name) is None)
 
 
 def passwords_are_strong(inventory: Inventory) -> Iterator[Mistake]:
@@ -88,12 +85,18 @@ def _accounts(inventory: Inventory) -> Iterator[tuple[Place, str, str, str]]:
 
 def slaves_have_an_account(inventory: Inventory) -> Iterator[Mistake]:
     """The account that slaves use at the master has to be one of the master's."""
-    accounts: Any = next((host.get("master_accounts") for host in inventory.hosts_of("masters")), None)
+    master = next(iter(inventory.hosts_of("masters")), None)
+    accounts: Any = master.get("master_accounts") if master else None
     for host in inventory.hosts_of("slaves")[:1]:
         user, password = host.get("slave_user"), host.get("slave_password")
+        place = inventory.place_for(host, "slave_user")
         if user and isinstance(accounts, dict) and str(accounts.get(user)) != str(password):
             wrong = f"master_accounts has no {user} with this password, so no slave could ask for a retry"
-            yield _mistake(inventory, inventory.place_for(host, "slave_user"), "slave_user", wrong, "make them agree")
+            yield _mistake(inventory, place, "slave_user", wrong, "make them agree")
+        elif master and not user and not master.get("master_allowed_networks"):
+            wrong = "slaves have no account, and master_allowed_networks is empty: their retries would come late"
+            warning = _mistake(inventory, place, "slave_user", wrong, "name one of master_accounts")
+            yield replace(warning, is_warning=True)
 
 
 def _mistake(inventory: Inventory, place: Place, key: str, wrong: str, instead: str | None = None) -> Mistake:

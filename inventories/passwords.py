@@ -60,6 +60,7 @@ def _write(directory: Path) -> str:
     path = directory / "group_vars" / "cluster" / "vault.yml"
     _refuse(directory, path)
     vault = Vault(DataLoader())
+    shown = os.path.relpath(path)
     text = CONTENT.format(*(_password() for _ in range(CONTENT.count('"{}"'))))
     if vault.secrets:
         text = VaultLib(vault.secrets).encrypt(text, vault.secrets[0][1]).decode()
@@ -67,8 +68,8 @@ def _write(directory: Path) -> str:
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     if vault.secrets:
-        return f"{path}: written and encrypted; `ansible-vault edit {path}` shows and changes it"
-    return f"{path}: written in clear; before it goes into a repository: ansible-vault encrypt {path}"
+        return f"{shown}: written and encrypted; `ansible-vault edit {shown}` shows and changes it"
+    return f"{shown}: written in clear; before it goes into a repository: ansible-vault encrypt {shown}"
 
 
 def _refuse(directory: Path, path: Path) -> None:

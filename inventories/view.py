@@ -110,12 +110,11 @@ def _read_host(
     defaults = _defaults_of([role for group, role in ROLE_OF_GROUP.items() if group in groups], loader, root)
     values = {**defaults, **variables.get_vars(host=host)}
     templar = Templar(loader=loader, variables=values)
-    asked = sorted((names & values.keys()) | defaults.keys())
     return Host(
         name=host.name,
         place=_place_of(host, source, directory),
         groups=groups,
-        values={name: _compute(templar, values[name]) for name in asked},
+        values=_Values(templar, {name: values[name] for name in (names & values.keys()) | defaults.keys()}),
     )
 
 
@@ -123,6 +122,26 @@ def _defaults_of(roles: Iterable[str], loader: DataLoader, root: Path) -> dict[s
     paths = (root / "roles" / role / "defaults" / "main.yml" for role in roles)
     read = (loader.load_from_file(str(path), trusted_as_template=True) for path in paths if path.is_file())
     return {name: value for mapping in read for name, value in (mapping or {}).items()}
+
+
+class _Values(Mapping[str, Any]):
+    """Variables that are computed when they are asked for: of 200 slaves, most never are."""
+
+    def __init__(self, templar: Templar, written: Mapping[str, Any]) -> None:
+        self._templar = templar
+        self._written = written
+        self._computed: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._computed:
+            self._computed[name] = _compute(self._templar, self._written[name])
+        return self._computed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._written))
+
+    def __len__(self) -> int:
+        return len(self._written)
 
 
 def _compute(templar: Templar, value: Any) -> Any:

@@ -43,7 +43,7 @@ def test_a_copy_is_refused_until_every_placeholder_is_replaced(tmp_path: Path, n
     assert any(
         "mysql_owner_password: it has no value; run `python -m inventories.passwords mine`" in line for line in lines
     )
-    assert lines[-1] == f"{mine}: {len(lines) - 1} to mend"
+    assert lines[-1] == f"{mine}: {sum(': warning: ' not in line for line in lines[:-1])} to mend"
     assert all(line.startswith(f"{mine}/") and "; " in line for line in lines[:-1]), checked.stdout
 
 

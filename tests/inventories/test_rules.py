@@ -392,6 +392,24 @@ def test_submitting_from_everywhere_is_warned_of() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "is_named"),
+    [
+        ({"base_firewall": True, "base_trusted_networks": []}, True),
+        ({"base_firewall": False, "base_trusted_networks": []}, False),
+        ({"base_firewall": True, "base_trusted_networks": ["10.0.0.0/24"]}, False),
+    ],
+)
+def test_hosts_that_would_shut_each_other_out_are_named(values: dict[str, Any], is_named: bool) -> None:
+    alone, other = a_host("one", **values), a_host("two", **values)
+    expected = (
+        "hosts.yml:2: cluster_networks: it is empty, so the firewall of one keeps the other hosts out; "
+        "list the networks of the cluster's hosts in group_vars/cluster/"
+    )
+    assert found(addresses.hosts_have_networks, an_inventory(alone, other)) == [expected] * is_named
+    assert found(addresses.hosts_have_networks, an_inventory(alone)) == []
+
+
 def test_a_host_outside_of_the_clusters_networks_is_named() -> None:
     host = a_host("one", cluster_address="10.9.0.1", cluster_networks=["10.0.0.0/24"])
     assert found(addresses.hosts_are_in_their_networks, an_inventory(host)) == [
@@ -455,6 +473,17 @@ def test_a_slave_without_an_account_is_named() -> None:
         "hosts.yml:9: slave_user: master_accounts has no slave with this password, so no slave could ask for a retry; "
         "make them agree"
     ]
+
+
+@pytest.mark.parametrize("networks", [[], ["10.0.0.0/24"]], ids=["from nowhere", "from somewhere"])
+def test_slaves_that_may_not_submit_retries_are_warned_of(networks: list[str]) -> None:
+    master = a_host("one", "masters", master_accounts={}, master_allowed_networks=networks)
+    expected = (
+        "hosts.yml:9: warning: slave_user: slaves have no account, and master_allowed_networks is empty: "
+        "their retries would come late; name one of master_accounts"
+    )
+    inventory = an_inventory(master, a_host("two", "slaves", slave_user=""))
+    assert found(credentials.slaves_have_an_account, inventory) == [expected] * (not networks)
 
 
 def test_the_value_that_wins_is_the_one_that_is_blamed() -> None:
