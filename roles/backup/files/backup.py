@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-CLIENT = ("mariadb", "--protocol=socket", "--user=root", "--batch", "--raw", "--skip-column-names")
+CLIENT = ("mariadb", "--protocol=socket", "--batch", "--raw", "--skip-column-names")
 # Without locks, as of one moment; what is in no table of ours is left out.
-DUMP = ("mariadb-dump", "--protocol=socket", "--user=root", "--single-transaction", "--quick", "--routines")
+DUMP = ("mariadb-dump", "--protocol=socket", "--single-transaction", "--quick", "--routines")
 LAST_LINE = b"-- Dump completed"  # mariadb-dump writes it when it has everything
 _NAME = re.compile(r"(?P<database>[A-Za-z0-9_-]+)-(?P<time>\d{8}T\d{6}Z)\.sql\.zst")
 _TIME = "%Y%m%dT%H%M%SZ"

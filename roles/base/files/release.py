@@ -195,9 +195,9 @@ def activate(
     before again.
     """
     before = releases.current()
+    if before != release:
+        releases.link(release)
     try:
-        if before != release:
-            releases.link(release)
         _run_from(services, units, urls, link)
     except ReleaseError as exc:
         if before is None or before == release:

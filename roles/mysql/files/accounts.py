@@ -199,7 +199,7 @@ class Server:
         return [line.split("\t") for line in self._query(query).splitlines()]
 
     def _query(self, text: str) -> str:
-        command = ["mariadb", "--protocol=socket", "--user=root", "--batch", "--raw", "--skip-column-names"]
+        command = ["mariadb", "--protocol=socket", "--batch", "--raw", "--skip-column-names"]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AccountsError(f"MariaDB refused: {done.stderr.strip()}")
