@@ -73,7 +73,7 @@ def test_an_installation_that_broke_off_is_done_again(releases: Releases, tmp_pa
 
 def test_what_failed_is_told(tmp_path: Path) -> None:
     releases = Releases(tmp_path, python="/bin/false")
-    with pytest.raises(ReleaseError, match="/bin/false -m venv .* ended with 1"):
+    with pytest.raises(ReleaseError, match=r"/bin/false -m venv .+ ended with 1"):
         releases.install(NEW, tmp_path / "a.whl", tmp_path / "constraints.txt", [])
 
 
