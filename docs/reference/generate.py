@@ -1,4 +1,4 @@
-"""Write the pages of the reference that the code knows best: settings.md, schema.md, command-line.md, inventory.md.
+"""Write the pages of the reference that the code knows best: settings, schema, rights, command line, inventory.
 
 docs/reference/generate.py            write them; `make docs` does
 docs/reference/generate.py --check    name those that are out of date, and exit 1 if there is one
@@ -23,6 +23,7 @@ from dist_test.errors import ConfigurationError
 from dist_test.settings import records, values
 from dist_test.settings.catalog import CATALOG, Setting
 from dist_test.settings.source import Source
+from dist_test.storage.rights import RIGHTS, Rights
 from dist_test.storage.schema import metadata
 
 HERE = Path(__file__).parent
@@ -41,7 +42,12 @@ SERVICES = (
     ("dist-test-master",),
     ("dist-test-master", "serve"),
     ("dist-test-master", "migrate"),
+    ("dist-test-master", "check"),
     ("dist-test-master", "audit"),
+    ("dist-test-master", "slaves"),
+    ("dist-test-master", "drain"),
+    ("dist-test-master", "resume"),
+    ("dist-test-master", "weight"),
     ("dist-test-slave",),
     ("dist-test-slave", "configure"),
     ("dist-test-slave", "check"),
@@ -61,10 +67,21 @@ A program in **bold** does not start without the setting."""
 SCHEMA_INTRODUCTION = """\
 # Database schema
 
-`dist-test-master migrate` makes and changes these tables; services refuse a schema that is not their own. Times are UTC
-with microseconds, by the database's own clock. The types are those of the queries; `SHOW CREATE TABLE` tells them to
-the bit, and the indexes. Columns of the primary key are in **bold**. Pages and programs read these tables at their own
-risk: they may change with any version, unlike the [HTTP API](http-api.md)."""
+`dist-test-master migrate` makes and changes these tables; services refuse a schema that does not serve them. Times are
+UTC with microseconds, by the database's own clock. The types are those of the queries; `SHOW CREATE TABLE` tells them
+to the bit, and the indexes. Columns of the primary key are in **bold**. Pages and programs read these tables at their
+own risk: they may change with any version, unlike the [HTTP API](http-api.md). Which program may do what on them is in
+[rights.md](rights.md)."""
+
+RIGHTS_INTRODUCTION = """\
+# Database rights
+
+What the account of each program may do on which table, and nothing else: `dist-test-master migrate --grant` gives these
+rights and takes all others on the database away. A right on some columns names them.
+
+The account that migrates is none of these. It owns the database (`ALL`, `WITH GRANT OPTION`) and may read three tables
+of the server's database `mysql`, to see what the accounts have: `db`, `tables_priv` and `columns_priv`. These hold no
+passwords. Rights on all databases and roles are not looked at: give the accounts none."""
 
 COMMANDS_INTRODUCTION = """\
 # Command line
@@ -80,6 +97,7 @@ def main(arguments: list[str]) -> int:
     pages = {
         "settings.md": settings_page,
         "schema.md": schema_page,
+        "rights.md": rights_page,
         "command-line.md": command_line_page,
         "inventory.md": inventory_page,
     }
@@ -203,6 +221,26 @@ def _table_of(table: Table, words: Mapping[str, str]) -> str:
 def _column_row(column: Column[Any], words: Mapping[str, str]) -> tuple[str, ...]:
     name = f"**`{column.name}`**" if column.primary_key else f"`{column.name}`"
     return (name, column.type.compile(dialect=mysql.dialect()), words[column.name])
+
+
+def rights_page() -> str:
+    """What each program's account may do."""
+    parts = [NOTICE, RIGHTS_INTRODUCTION]
+    for program, rights in RIGHTS.items():
+        rows = [(f"`{table}`", _privileges(table, rights)) for table in sorted({right.table for right in rights})]
+        parts += [f"## {program}", _table(("table", "may"), rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _privileges(table: str, rights: Rights) -> str:
+    """The privileges on a table, those on the whole of it first."""
+    told = []
+    for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+        columns = sorted(right.column for right in rights if right[:2] == (table, privilege))
+        if columns:
+            named = ", ".join(f"`{column}`" for column in columns)
+            told.append(privilege if columns == [""] else f"{privilege} of {named}")
+    return "; ".join(told)
 
 
 def command_line_page() -> str:

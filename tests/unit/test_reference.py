@@ -72,7 +72,7 @@ def test_generated_pages_are_what_the_generator_writes() -> None:
 
 
 def test_a_generated_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
-    for name in ("settings.md", "schema.md", "command-line.md", "inventory.md"):
+    for name in ("settings.md", "schema.md", "rights.md", "command-line.md", "inventory.md"):
         shutil.copy(REFERENCE / name, tmp_path)
     (tmp_path / "schema.md").write_text("old")
     checked = generate("--check", "--output", str(tmp_path))

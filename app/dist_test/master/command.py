@@ -12,6 +12,8 @@ from dist_test.logs import set_up_logging
 from dist_test.settings import MasterSettings, load_master_settings
 from dist_test.storage.rights import RIGHTS
 
+PENDING = 3  # the exit status of `migrate --check` that found something to do
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Exit status 1, with a message, on what dist_test can explain."""
@@ -57,12 +59,18 @@ def _serve(settings: MasterSettings) -> int:
 
 
 def _migrate(options: argparse.Namespace, settings: MasterSettings) -> int:
-    from dist_test.master.upkeep import run_check, run_migrate
+    from dist_test.storage.database import Database
     from dist_test.storage.grants import Account
+    from dist_test.storage.upkeep import bring_up, look
 
     accounts = [Account(program=program, user=user, host=options.host) for program, user in options.grant]
-    run = run_check if options.check else run_migrate
-    return run(settings, options.to, accounts, _say)
+    with closing(Database(settings.mysql, pool_size=1)) as database:
+        changes = (look if options.check else bring_up)(database, to=options.to, accounts=accounts)
+    for change in changes:
+        _say(f"pending: {change}" if options.check else change)
+    if not changes:
+        _say("unchanged")
+    return PENDING if options.check and changes else 0
 
 
 def _operate(options: argparse.Namespace, settings: MasterSettings) -> int:
