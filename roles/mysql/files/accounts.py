@@ -86,7 +86,7 @@ class Wanted:
 
 def _checked(kind: str, text: str, pattern: re.Pattern[str]) -> str:
     if not pattern.fullmatch(text):
-        raise AccountsError(f"{text!r} is no name of a {kind} that is used here; it has to match {pattern.pattern}")
+        raise AccountsError(f"{text!r} cannot be the name of the {kind}; it has to match {pattern.pattern}")
     return text
 
 
@@ -171,7 +171,11 @@ def _revocations(right: str, scope: str, account: Account) -> tuple[str, ...]:
 
 
 class Server:
-    """The MariaDB of this host, through its socket."""
+    """A MariaDB of this host, through its socket."""
+
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        """`options`: how to find another than Debian's, for the client's command line."""
+        self._command = ["mariadb", *options, "--protocol=socket", "--batch", "--raw", "--skip-column-names"]
 
     def find(self, wanted: Wanted) -> Found:
         """Say what the server has of what is wanted, and which accounts nobody should have."""
@@ -199,11 +203,18 @@ class Server:
         return [line.split("\t") for line in self._query(query).splitlines()]
 
     def _query(self, text: str) -> str:
-        command = ["mariadb", "--protocol=socket", "--batch", "--raw", "--skip-column-names"]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(self._command, input=text, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise AccountsError(f"MariaDB refused: {done.stderr.strip()}")
         return done.stdout
+
+
+def mend(wanted: Wanted, server: Server, *, is_check: bool) -> str:
+    """Give the server what it lacks, unless `is_check`; "changed: " and what, or "unchanged"."""
+    steps = plan(wanted, server.find(wanted))
+    if not is_check:
+        server.run([statement for step in steps for statement in step.statements])
+    return f"changed: {'; '.join(step.reason for step in steps)}" if steps else "unchanged"
 
 
 def prove(wanted: Wanted, authority: str) -> None:
@@ -235,18 +246,11 @@ def main(words: Sequence[str]) -> int:
         if options.prove:
             prove(wanted, options.prove)
             return 0
-        print(_mend(wanted, Server(), is_check=options.check))
+        print(mend(wanted, Server(), is_check=options.check))
     except AccountsError as exc:
         print(f"mysql-accounts: {exc}", file=sys.stderr)
         return 1
     return 0
-
-
-def _mend(wanted: Wanted, server: Server, *, is_check: bool) -> str:
-    steps = plan(wanted, server.find(wanted))
-    if not is_check:
-        server.run([statement for step in steps for statement in step.statements])
-    return f"changed: {'; '.join(step.reason for step in steps)}" if steps else "unchanged"
 
 
 if __name__ == "__main__":
