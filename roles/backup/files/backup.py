@@ -114,6 +114,10 @@ class Databases:
         _check_end(aside)
         aside.rename(dump.path)
 
+    def check(self, dump: Dump) -> None:
+        """Read the dump to its end. Raises BackupError when it is damaged."""
+        _check_end(dump.path)
+
     def load(self, dump: Dump, database: str) -> None:
         """Execute the dump in an empty database. Raises BackupError at the first statement that fails."""
         _pipe(["zstd", "--decompress", "--stdout", "--quiet", str(dump.path)], [*CLIENT, database])
@@ -187,7 +191,7 @@ class Backup:
 
     def restore(self, dump: Dump, database: str, *, discard: bool) -> None:
         """Replace the database by what the dump holds. What is there is dumped beside it, unless `discard`."""
-        _check_end(dump.path)
+        self._databases.check(dump)
         if not discard and self._databases.tables(database):
             self.make(dump.path.parent, database)
         self._databases.drop(database)
