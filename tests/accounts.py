@@ -37,7 +37,9 @@ def make_accounts(mariadb: MariaDb, database: str) -> dict[str, MysqlSettings]:
     for one in settings.values():
         administer(mariadb, f"CREATE OR REPLACE USER '{one.user}'@'{HOST}' IDENTIFIED BY '{one.password}'")
     owner = f"'{settings[OWNER].user}'@'{HOST}'"
-    administer(mariadb, f"GRANT ALL ON `{database}`.* TO {owner} WITH GRANT OPTION")
+    # _ stands for any character in the name of a database.
+    scope = database.replace("_", "\\_")
+    administer(mariadb, f"GRANT ALL ON `{scope}`.* TO {owner} WITH GRANT OPTION")
     administer(mariadb, *(f"GRANT SELECT ON mysql.{table} TO {owner}" for table in GRANT_TABLES))
     return settings
 

@@ -1,6 +1,7 @@
 """The program dist-test-master: serving, and what operators do beside it."""
 
 import argparse
+import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ def _serve(settings: MasterSettings) -> int:
 
 
 def _migrate(options: argparse.Namespace, settings: MasterSettings) -> int:
+    # It tells of its plugins and contexts; what we changed is said below.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from dist_test.storage.database import Database
     from dist_test.storage.grants import Account
     from dist_test.storage.upkeep import bring_up, look

@@ -83,9 +83,6 @@ def test_the_server_says_what_was_granted(mariadb: MariaDb, owner: Database, log
 @pytest.mark.parametrize(
     "excess",
     [
-        "GRANT ALL ON {name}.* TO {user}",
-        "GRANT ALL ON {name}.* TO {user} WITH GRANT OPTION",
-        "GRANT USAGE ON {name}.* TO {user} WITH GRANT OPTION",
         "GRANT ALL ON {name}.attempts TO {user} WITH GRANT OPTION",
         "GRANT UPDATE, DELETE ON {name}.jobs TO {user}",
         "GRANT UPDATE (weight) ON {name}.fair_share TO {user}",
@@ -102,6 +99,27 @@ def test_what_is_too_much_is_taken_away(excess: str, mariadb: MariaDb, owner: Da
     assert shown(mariadb, logins["slave"]) != right
     assert any(order.startswith("REVOKE") for order in missing(owner, slave))
     assert any(order.startswith("REVOKE") for order in set_rights(owner, slave))
+    assert shown(mariadb, logins["slave"]) == right
+    assert missing(owner, slave) == []
+
+
+@pytest.mark.parametrize(
+    "excess",
+    [
+        "GRANT ALL ON {name}.* TO {user}",
+        "GRANT ALL ON {name}.* TO {user} WITH GRANT OPTION",
+        "GRANT USAGE ON {name}.* TO {user} WITH GRANT OPTION",
+    ],
+)
+def test_rights_to_the_whole_database_are_taken_by_an_owner_of_just_that_name(
+    excess: str, mariadb: MariaDb, owner: Database, logins: Accounts
+) -> None:
+    slave = account(logins, "slave")
+    administer(mariadb, f"GRANT ALL ON {NAME}.* TO '{owner.settings.user}'@'{HOST}' WITH GRANT OPTION")
+    set_rights(owner, slave)
+    right = shown(mariadb, logins["slave"])
+    administer(mariadb, excess.format(name=NAME, user=slave))
+    assert set_rights(owner, slave)
     assert shown(mariadb, logins["slave"]) == right
     assert missing(owner, slave) == []
 
@@ -177,11 +195,13 @@ def test_an_owner_that_cannot_see_rights_is_told_what_to_run(
         set_rights(owner, account(logins, "slave"))
 
 
-def test_rights_to_a_pattern_of_databases_are_left_to_an_administrator(
-    mariadb: MariaDb, owner: Database, logins: Accounts
+@pytest.mark.parametrize("scope", ["dist\\_test%", NAME])
+def test_rights_to_more_than_the_owner_may_give_are_left_to_an_administrator(
+    scope: str, mariadb: MariaDb, owner: Database, logins: Accounts
 ) -> None:
-    administer(mariadb, f"GRANT SELECT ON `dist\\_test%`.* TO {account(logins, 'slave')}")
-    with pytest.raises(DatabaseRefused, match=r"REVOKE ALL PRIVILEGES ON `dist\\_test%`\.\* FROM .* administrator"):
+    administer(mariadb, f"GRANT SELECT ON `{scope}`.* TO {account(logins, 'slave')}")
+    order = re.escape(f"REVOKE ALL PRIVILEGES ON `{scope}`.* FROM {account(logins, 'slave')}")
+    with pytest.raises(DatabaseRefused, match=f"{order}: .*; run it as the server's administrator"):
         set_rights(owner, account(logins, "slave"))
 
 
