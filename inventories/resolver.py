@@ -6,6 +6,7 @@ the signal handlers) and pyinfra cannot live with that.
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -58,7 +59,9 @@ class Resolver:
         self.loader.set_vault_secrets(secrets)
         self.inventory = InventoryManager(loader=self.loader, sources=[str(inventory)])
         self.variables = VariableManager(loader=self.loader, inventory=self.inventory)
-        HostVars(self.inventory, self.variables, self.loader)  # registers itself with the variable manager
+        hostvars = HostVars(self.inventory, self.variables, self.loader)  # registers itself with the variable manager
+        # Ansible puts them together anew for each access, as tasks may change them. Here nothing does.
+        hostvars.raw_get = functools.cache(hostvars.raw_get)
         self.plays = plays(self.loader, root / "playbooks/site.yml")
         self.roles = {name: read_role(self.loader, root / "roles" / name) for _, names in self.plays for name in names}
 
@@ -104,7 +107,9 @@ class Resolver:
         names = [key for key in {**role.defaults, **role.options} if key in variables]
         values = {key: self._value(variables, key, where) for key in names}
         check_arguments(role.options, values, where)
-        templates = {path: self._text(role, path, variables, where) for path in role.templates}
+        # With the values in it, templates need not compute them again: most of the time for many hosts.
+        known = combine_vars(variables, values)
+        templates = {path: self._text(role, path, known, where) for path in role.templates}
         return ResolvedRole(vars=values, templates=templates)
 
     def _value(self, variables: Mapping[str, Any], name: str, where: str) -> Any:
