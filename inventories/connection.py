@@ -15,14 +15,13 @@ _SSH_NAMES = {
     "ansible_password": "ssh_password",
     "ansible_ssh_private_key_file": "ssh_key",
 }
-_BECOME_NAMES = {"ansible_become_user": "_sudo_user", "ansible_become_password": "_sudo_password"}
+_BECOME_NAMES = {"ansible_become_password": "_sudo_password"}
 _SSH_OPTIONS = {
     "userknownhostsfile": "ssh_known_hosts_file",
     "stricthostkeychecking": "ssh_strict_host_key_checking",
 }
 # Where ssh's own arguments may stand. pyinfra has no OpenSSH, so each of them needs a counterpart.
 _ARGUMENT_VARIABLES = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
-# What a value of these variables may be; templates give texts, YAML may give more.
 _NAMES = (
     *_SSH_NAMES,
     *_BECOME_NAMES,
@@ -30,6 +29,7 @@ _NAMES = (
     "ansible_connection",
     "ansible_become",
     "ansible_become_method",
+    "ansible_become_user",
 )
 
 
@@ -56,8 +56,10 @@ def _renamed(names: Mapping[str, str], variables: Mapping[str, Any]) -> dict[str
 def _become(host: str, variables: Mapping[str, Any], login: str) -> dict[str, Any]:
     if variables.get("ansible_become_method", "sudo") not in ("sudo", "ansible.builtin.sudo"):
         raise InventoryError(f"host {host}: ansible_become_method is {variables['ansible_become_method']}; use sudo")
-    # As Ansible does: who is that user already needs no sudo, which may not even be installed.
-    if not variables.get("ansible_become", False) or login == variables.get("ansible_become_user", "root"):
+    if variables.get("ansible_become_user", "root") != "root":
+        raise InventoryError(f"host {host}: ansible_become_user is {variables['ansible_become_user']}; roles need root")
+    # As Ansible does: root needs no sudo, which may not even be installed.
+    if not variables.get("ansible_become", False) or login == "root":
         return {}
     return {"_sudo": True, **_renamed(_BECOME_NAMES, variables)}
 
