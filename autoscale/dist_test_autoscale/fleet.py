@@ -139,9 +139,10 @@ def _kind(policy: PolicySettings, snapshot: Snapshot, instance: InstanceSnapshot
     fresh = slave is not None and is_fresh(slave, snapshot.now, policy.stale_s)
     if slave is not None and instance.status == "RUNNING":
         return _kind_of_slave(slave) if fresh else _kind_of_silent(slave)
-    if fresh and instance.status in UNBORN:
-        return Kind.BOOTING  # the listing is older than the slave
-    return _kind_without_slave(instance, snapshot.now - instance.first_seen, policy.scale_out.boot_timeout_s)
+    kind = _kind_without_slave(instance, snapshot.now - instance.first_seen, policy.scale_out.boot_timeout_s)
+    # A listing may be older than the slave; what has a slave at work was made after all.
+    is_alive = slave is not None and (fresh or slave.lease_held)
+    return Kind.BOOTING if is_alive and kind is Kind.FAILED else kind
 
 
 def _kind_of_slave(slave: SlaveSnapshot) -> Kind:

@@ -1,0 +1,285 @@
+"""What holds of every decision, whatever the world looks like."""
+
+import dataclasses
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from dist_test_autoscale.decision import Cause, Decision, Kind
+from dist_test_autoscale.policy import decide
+from dist_test_autoscale.snapshot import Case, SlaveSnapshot, read_case
+from dist_test_autoscale.state import spent
+from tests.unit.autoscale import worlds
+from tests.unit.autoscale.worlds import NOW, Document
+
+GROUPS = ("a", "b")
+MOMENTS = st.sampled_from([NOW - 2000, NOW - 700, NOW - 150, NOW - 95, NOW - 61, NOW - 50, NOW - 5, NOW])
+
+
+def one_of(*words: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(words)
+
+
+def slaves(name: str) -> st.SearchStrategy[Document]:
+    return st.fixed_dictionaries(
+        {
+            "name": st.just(name),
+            "instance_id": one_of(f"id-{name}", f"id-{name}", "another"),
+            "busy": st.integers(0, 2),
+            "slots": st.integers(1, 2),
+            "state": one_of("up", "up", "draining", "drained", "preempted", "quarantined"),
+            "want": one_of("run", "run", "drain", "delete"),
+            "lease_held": st.booleans(),
+            "heartbeat": MOMENTS,
+            "idle_since": st.none() | MOMENTS,
+            "started": MOMENTS,
+        }
+    )
+
+
+def instances(name: str) -> st.SearchStrategy[Document]:
+    return st.fixed_dictionaries(
+        {
+            "name": st.just(name),
+            "id": one_of(f"id-{name}", f"id-{name}", ""),
+            "action": one_of("NONE", "NONE", "CREATING", "RECREATING", "DELETING"),
+            "status": one_of("RUNNING", "RUNNING", "STAGING", "STOPPING", ""),
+            "first_seen": MOMENTS,
+            "errors": st.just([]) | st.just(["QUOTA_EXCEEDED"]),
+            "old_template": st.booleans(),
+        }
+    )
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """A snapshot file of two groups in any condition."""
+    names = {group: [f"{group}{number}" for number in range(draw(st.integers(0, 6)))] for group in GROUPS}
+    listings = {group: [draw(instances(name)) for name in names[group]] for group in GROUPS}
+    minimum = {group: draw(st.integers(0, 2)) for group in GROUPS}
+    groups = [
+        worlds.group(group, listings[group], ok=draw(st.booleans()), autoscaler=draw(st.integers(0, 4)) == 0)
+        for group in GROUPS
+    ]
+    running = draw(st.integers(0, 8))
+    return worlds.world(
+        config=worlds.settings(
+            group=[
+                worlds.group_settings(group, min=minimum[group], max=draw(st.integers(2, 9)), priority=place)
+                for place, group in enumerate(GROUPS)
+            ],
+            size={"wait_value": draw(st.sampled_from([0, 20])), "max_total": draw(st.integers(4, 30))},
+            out={"max_per_min": draw(st.integers(1, 20))},
+        ),
+        queue=worlds.queue(draw(st.integers(0, 60)), draw(st.integers(0, 8)), paused=draw(st.booleans())),
+        jobs=[worlds.job(draw(st.integers(0, 60)), running=running, left=running * 30.0)],
+        slaves=[draw(slaves(name)) for name in [*names["a"], *names["b"], "metal"]],
+        groups=groups,
+        db_fresh_for=draw(st.sampled_from([10, 500])),
+    )
+
+
+def case_of(document: Document) -> Case:
+    return read_case(document)
+
+
+def run(case: Case) -> Decision:
+    return decide(case.policy, case.snapshot, case.state)
+
+
+def targets(decision: Decision, kind: Kind) -> list[tuple[tuple[str, str], Cause]]:
+    return [
+        ((target.name, target.instance_id), target.cause)
+        for action in decision.actions
+        if action.kind is kind
+        for target in action.targets
+    ]
+
+
+def is_at_work(slave: SlaveSnapshot, now: float) -> bool:
+    """Whether a task may run there: it has a lease, or says so and was heard of within the lease's time."""
+    return slave.lease_held or (slave.busy > 0 and now - slave.heartbeat <= 60)
+
+
+def check_case(case: Case, decision: Decision) -> None:
+    """All that must hold of a decision, whatever led to it."""
+    check_victims(case, decision)
+    check_sizes(case, decision)
+    grown = {action.group for action in decision.actions if action.kind is Kind.GROW}
+    drained = {action.group for action in decision.actions if action.kind is Kind.DRAIN}
+    assert not grown & drained
+    assert decision.hold is None or decision.actions == ()
+    ours = {group.name for group in case.snapshot.groups if group.ok and not group.autoscaler}
+    assert {action.group for action in decision.actions} <= ours
+
+
+def check_victims(case: Case, decision: Decision) -> None:
+    by_key = {(slave.name, slave.instance_id): slave for slave in case.snapshot.slaves or ()}
+    gone = [key for key, _ in [*targets(decision, Kind.DELETE), *targets(decision, Kind.DRAIN)]]
+    assert len(gone) == len(set(gone))
+    assert [key for key in gone if key in by_key and is_at_work(by_key[key], case.snapshot.now)] == []
+    assert not {key for key, _ in targets(decision, Kind.UNDRAIN)} & set(gone)
+    for key, cause in targets(decision, Kind.DELETE):
+        assert cause is not Cause.DRAINED or by_key[key].state == "drained"
+
+
+def check_sizes(case: Case, decision: Decision) -> None:
+    groups = {group.name: group for group in case.snapshot.groups}
+    for action in decision.actions:
+        if action.kind is Kind.GROW:
+            maximum = case.policy.group(action.group)
+            assert maximum is not None
+            assert 1 <= action.slaves <= maximum.max - groups[action.group].target
+    now, state = case.snapshot.now, decision.state
+    assert spent(state.bought, now) <= case.policy.scale_out.max_per_min
+    assert spent(state.drained, now) <= case.policy.scale_in.max_per_min
+
+
+@given(documents())
+@settings(max_examples=300, deadline=None)
+def test_any_decision_is_safe(document: Document) -> None:
+    case = case_of(document)
+    check_case(case, run(case))
+
+
+@given(documents())
+@settings(max_examples=100, deadline=None)
+def test_equal_cases_are_decided_equally_and_a_file_replays_them(document: Document) -> None:
+    case = case_of(document)
+    again = case_of(case.to_document())
+    assert again == case
+    assert run(case).to_document() == run(again).to_document()
+
+
+@given(documents(), st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_what_was_read_changes_nothing(document: Document, chance: random.Random) -> None:
+    case = case_of(document)
+    snapshot = case.snapshot
+    groups = [
+        dataclasses.replace(group, instances=tuple(shuffled(group.instances, chance))) for group in snapshot.groups
+    ]
+    other = dataclasses.replace(
+        snapshot,
+        jobs=tuple(shuffled(snapshot.jobs or (), chance)),
+        slaves=tuple(shuffled(snapshot.slaves or (), chance)),
+        groups=tuple(shuffled(groups, chance)),
+    )
+    assert run(dataclasses.replace(case, snapshot=other)) == run(case)
+
+
+def shuffled(entries: Any, chance: random.Random) -> list[Any]:
+    return sorted(entries, key=lambda _: chance.random())
+
+
+class World(RuleBasedStateMachine):
+    """A group and its slaves over time: decisions are carried out, and the world does what it likes in between."""
+
+    @initialize(maximum=st.integers(1, 8), least=st.integers(0, 1))
+    def begin(self, maximum: int, least: int) -> None:
+        self.config = worlds.settings(group=[worlds.group_settings("a", min=least, max=maximum)])
+        self.now, self.count, self.maximum = NOW, 0, maximum
+        self.waiting, self.server = 0, "a"
+        self.machines: dict[str, Document] = {}
+        self.slaves: dict[str, Document] = {}
+        self.state: Document | None = None
+
+    @rule(tasks=st.integers(1, 60))
+    def a_job_comes(self, tasks: int) -> None:
+        self.waiting += tasks
+
+    @rule()
+    def a_job_is_canceled(self) -> None:
+        self.waiting = 0
+
+    @rule(seconds=st.sampled_from([5, 10, 30, 100, 400]), is_heard=st.sampled_from([True, True, True, False]))
+    def time_passes(self, seconds: int, is_heard: bool) -> None:
+        self.now += seconds
+        for entry in self.slaves.values():
+            entry["heartbeat"] = self.now if is_heard else entry["heartbeat"]
+
+    @rule()
+    def machines_boot(self) -> None:
+        for name, machine in self.machines.items():
+            if machine["action"] == "CREATING" and not machine["errors"]:
+                machine |= {"action": "NONE", "status": "RUNNING", "id": f"id-{name}"}
+                self.slaves[name] = worlds.slave(
+                    name, heartbeat=self.now, idle_since=self.now, started=self.now, want="run"
+                )
+
+    @rule()
+    def the_zone_is_out_of_stock(self) -> None:
+        for machine in self.machines.values():
+            if machine["action"] == "CREATING":
+                machine["errors"] = ["ZONE_RESOURCE_POOL_EXHAUSTED"]
+
+    @rule(count=st.integers(1, 8))
+    def slaves_take_tasks(self, count: int) -> None:
+        free = [entry for entry in self.slaves.values() if entry["want"] == "run" and not entry["busy"]]
+        for entry in free[: min(count, self.waiting)]:
+            entry |= {"busy": 1, "idle_since": None, "lease_held": True, "state": "up"}
+            self.waiting -= 1
+
+    @rule()
+    def tasks_end(self) -> None:
+        for entry in self.slaves.values():
+            if entry["busy"]:
+                entry |= {"busy": 0, "idle_since": self.now, "lease_held": False}
+
+    @rule()
+    def slaves_answer(self) -> None:
+        for entry in self.slaves.values():
+            is_done = not entry["busy"]
+            entry["state"] = "up" if entry["want"] == "run" else "drained" if is_done else "draining"
+
+    @rule()
+    def beanstalkd_restarts(self) -> None:
+        self.server += "a"
+
+    @rule(fails=st.sampled_from([False, False, True]), unread=st.sampled_from(["", "", "", "queue", "jobs", "slaves"]))
+    def the_service_decides(self, fails: bool, unread: str) -> None:
+        case = case_of(self.document() | ({unread: None} if unread else {}))
+        decision = run(case)
+        check_case(case, decision)
+        assert not unread or decision.hold is not None
+        self.state = decision.state.to_document()
+        if not fails:
+            self.carry_out(decision)
+
+    def document(self) -> Document:
+        running = sum(entry["busy"] for entry in self.slaves.values())
+        return worlds.world(
+            config=self.config,
+            now=self.now,
+            queue=worlds.queue(self.waiting, running, at=self.now, server_id=self.server),
+            jobs=[worlds.job(self.waiting, running=running, left=30.0 * running)],
+            slaves=[dict(entry) for entry in self.slaves.values()],
+            groups=[worlds.group("a", [dict(entry) for entry in self.machines.values()])],
+            state=self.state,
+        )
+
+    def carry_out(self, decision: Decision) -> None:
+        for (name, _), _ in targets(decision, Kind.DELETE):
+            assert not self.slaves.get(name, {"busy": 0})["busy"]
+            del self.machines[name]
+            self.slaves.pop(name, None)
+        for (name, _), _ in targets(decision, Kind.DRAIN):
+            self.slaves[name]["want"] = "drain"
+        for (name, _), _ in targets(decision, Kind.UNDRAIN):
+            self.slaves[name]["want"] = "run"
+        for action in decision.actions:
+            for _ in range(action.slaves):
+                self.count += 1
+                name = f"m{self.count}"
+                self.machines[name] = worlds.creating(name, first_seen=self.now)
+
+    @invariant()
+    def the_maximum_is_kept(self) -> None:
+        assert len(getattr(self, "machines", ())) <= getattr(self, "maximum", 0)
+
+
+TestWorld = World.TestCase
+TestWorld.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
