@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from inventories.cluster import ROOT
 
@@ -20,8 +21,11 @@ class WheelError(Exception):
 
 def path() -> Path:
     """Where the wheel of this checkout belongs; playbooks/group_vars/all.yml has the same as base_wheel."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    return ROOT / "dist" / f"dist_test-{version}-py3-none-any.whl"
+    return ROOT / "dist" / f"dist_test-{_project()['project']['version']}-py3-none-any.whl"
+
+
+def _project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 def is_current() -> bool:
@@ -30,10 +34,13 @@ def is_current() -> bool:
 
 def sources() -> Iterator[Path]:
     yield from (ROOT / name for name in _TOP_FILES)
-    # Directories too: their time tells of a file that was removed.
-    for source in (ROOT / "app/dist_test").rglob("*"):
-        if "__pycache__" not in source.parts:
-            yield source
+    for package in _project()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        # Directories too: their time tells of a file that was removed.
+        yield from (source for source in (ROOT / package).rglob("*") if _is_packed(source))
+
+
+def _is_packed(source: Path) -> bool:
+    return "__pycache__" not in source.parts
 
 
 def ensure() -> None:
