@@ -63,6 +63,11 @@ class Machine:
         return self.directory / "root"
 
     @property
+    def disk(self) -> Path:
+        """The part of its file system that is its own: what was written since the disk was fresh."""
+        return self.directory / "disk"
+
+    @property
     def console_path(self) -> Path:
         return self.directory / "console.log"
 
@@ -83,7 +88,7 @@ class Machine:
         if self.is_on:
             return
         self._remove_link()
-        if not self._upper.exists():
+        if not self.disk.exists():
             self._make_disk()
         self._mount()
         # By way of a shell that ends at once, so that the machine is nobody's child: it outlives us.
@@ -140,14 +145,10 @@ class Machine:
         self.power_off()
         if self.root.is_mount():
             run("umount", self.root)
-        for path in (self.root, self._upper, self._work):
+        for path in (self.root, self.disk, self._work):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.console_path, self.directory / "lower"):
             path.unlink(missing_ok=True)
-
-    @property
-    def _upper(self) -> Path:
-        return self.directory / "disk"
 
     @property
     def _work(self) -> Path:
@@ -179,7 +180,7 @@ class Machine:
         return ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}", *identity, *options, *unit]
 
     def _make_disk(self) -> None:
-        self._upper.mkdir(parents=True)
+        self.disk.mkdir(parents=True)
         self._mount()
         self._write("etc/hostname", f"{self.name}\n")
         self._write("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost\n")
@@ -211,7 +212,7 @@ class Machine:
             return
         self.root.mkdir(parents=True, exist_ok=True)
         self._work.mkdir(exist_ok=True)
-        options = f"lowerdir={self._lower()},upperdir={self._upper},workdir={self._work}"
+        options = f"lowerdir={self._lower()},upperdir={self.disk},workdir={self._work}"
         run("mount", "-t", "overlay", "-o", options, "overlay", self.root)
 
     def _lower(self) -> str:

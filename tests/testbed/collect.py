@@ -27,7 +27,7 @@ NAMES_FILES = ("FragmentPath", "DropInPaths", "ExecStart", "Environment", "Envir
 # Files that a service reads and its unit does not name, by the unit's name.
 READ_BY = {
     "mariadb.service": ("/etc/mysql",),
-    "nginx.service": ("/etc/nginx", "/etc/dist_test"),
+    "nginx.service": ("/etc/nginx", "/etc/dist_test/tls"),
     "beanstalkd.service": ("/etc/default/beanstalkd",),
     "ssh.service": ("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d"),
 }
@@ -167,7 +167,7 @@ def grants() -> Iterator[tuple[str, str]]:
     if not Path("/run/mysqld/mysqld.sock").exists():
         return
     for line in query("SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.global_priv ORDER BY 1"):
-        yield f"grants {line}", "\n".join(query(f"SHOW GRANTS FOR {line}"))  # quoted by the server
+        yield f"grants {line}", "\n".join(sorted(query(f"SHOW GRANTS FOR {line}")))  # quoted by the server
 
 
 def query(statement: str) -> list[str]:

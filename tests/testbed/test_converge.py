@@ -40,9 +40,8 @@ def by_ansible(
     by_pyinfra: Convergence, bed: Bed, phase: Phase, tmp_path_factory: pytest.TempPathFactory
 ) -> Convergence:
     """After `by_pyinfra`, since there is one set of hosts."""
-    warm = WarmLayer(tree=bed.tree)
     with phase("keep what was downloaded"):
-        layer = warm.find() or warm.harvest(map(bed.host, HOSTS))
+        layer = WarmLayer(tree=bed.tree).top_up(map(bed.host, HOSTS))
     with phase("five fresh hosts"):
         bed.with_layers(layer).reset()
     return converge(bed, phase, tmp_path_factory.mktemp("laptop"), tool="Ansible", other="pyinfra")

@@ -25,9 +25,8 @@ def run_trial(bed: Bed) -> None:
         (bed.with_layers(layer) if layer else bed).up()
     with _phase("deployment"):
         _deploy()
-    if layer is None:
-        with _phase("keep what was downloaded"):
-            warm.harvest(map(bed.host, HOSTS))
+    with _phase("keep what was downloaded"):
+        warm.top_up(map(bed.host, HOSTS))
     with _phase("sample suite"):
         _run_suite(bed)
     _explain(bed)

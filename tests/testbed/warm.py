@@ -30,6 +30,12 @@ class WarmLayer:
         fresh = [path for path in self._harvests() if time.time() - path.stat().st_mtime < _MAX_AGE_SECONDS]
         return fresh[-1] if fresh else None
 
+    def top_up(self, hosts: Iterable[Machine]) -> Path:
+        """Harvest if one of these had to download a package; the newest layer."""
+        hosts = list(hosts)
+        found = self.find()
+        return self.harvest(hosts) if found is None or any(map(_has_downloaded, hosts)) else found
+
     def harvest(self, hosts: Iterable[Machine]) -> Path:
         """Keep what these have downloaded and what they were given; the newest layer. They should be idle."""
         with locked(self._stem):
@@ -53,6 +59,10 @@ class WarmLayer:
         for path in self._harvests()[:-1]:
             if str(path) not in mounted:
                 shutil.rmtree(path)
+
+
+def _has_downloaded(host: Machine) -> bool:
+    return any((host.disk / "var/cache/apt/archives").glob("*.deb"))
 
 
 def _copy(root: Path, layer: Path) -> None:
