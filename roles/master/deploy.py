@@ -41,7 +41,8 @@ def _migrate(role: Role) -> None:
     accounts = {name: role.vars[f"master_{name}_user"] for name in ("slave", "autoscaler")}
     grants = {"master": role.vars["master_mysql_user"], **{name: user for name, user in accounts.items() if user}}
     program = ["env", "DIST_TEST_CNF=/etc/dist_test/migrate.cnf", "/opt/dist_test/current/bin/dist-test-master"]
-    options = [word for name, user in grants.items() for word in ("--grant", f"{name}={user}")]
+    hosts = ["--host", role.vars["master_mysql_client_hosts"]]
+    options = hosts + [word for name, user in grants.items() for word in ("--grant", f"{name}={user}")]
     script(
         "master | Bring the schema and the rights up to this release",
         shlex.join([*program, "migrate", *options]),
