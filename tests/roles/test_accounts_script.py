@@ -15,6 +15,7 @@ USAGE = "GRANT USAGE ON *.* TO `{}`@`%` IDENTIFIED BY PASSWORD '*00'"
 OWNERS = (
     USAGE.format(OWNER.name),
     r"GRANT ALL PRIVILEGES ON `dist\_test`.* TO `dist_test_owner`@`%` WITH GRANT OPTION",
+    *(f"GRANT SELECT ON `mysql`.`{table}` TO `dist_test_owner`@`%`" for table in ("db", "tables_priv", "columns_priv")),
 )
 MASTERS = (
     USAGE.format(MASTER.name),
@@ -48,7 +49,10 @@ def test_an_empty_server_gets_the_database_and_the_accounts() -> None:
     assert [step.reason for step in plan(WANTED, empty)] == [
         "created database dist_test",
         "created 'dist_test_owner'@'%'",
-        r"granted 'dist_test_owner'@'%' all on `dist\_test`.*",
+        r"granted 'dist_test_owner'@'%' ALL PRIVILEGES WITH GRANT OPTION on `dist\_test`.*",
+        "granted 'dist_test_owner'@'%' SELECT on `mysql`.`db`",
+        "granted 'dist_test_owner'@'%' SELECT on `mysql`.`tables_priv`",
+        "granted 'dist_test_owner'@'%' SELECT on `mysql`.`columns_priv`",
         "created 'dist_test_master'@'%'",
     ]
 
@@ -121,7 +125,7 @@ def test_a_program_has_rights_on_single_tables_only(line: str, expected: list[st
 def test_the_owner_has_all_of_the_database_and_nothing_else() -> None:
     other = "GRANT SELECT ON `mysql`.* TO `dist_test_owner`@`%`"
     lesser = r"GRANT SELECT ON `dist\_test`.* TO `dist_test_owner`@`%`"
-    assert statements(found(owners=(OWNERS[0], other, lesser))) == [
+    assert statements(found(owners=(*OWNERS, other, lesser))) == [
         f"REVOKE ALL PRIVILEGES ON `mysql`.* FROM {OWNER}",
         rf"GRANT ALL PRIVILEGES ON `dist\_test`.* TO {OWNER} WITH GRANT OPTION",
     ]

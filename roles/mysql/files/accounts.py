@@ -3,8 +3,8 @@
 
 Compares the file with what the server really has, and mends the differences: the database, each account's password and
 rights, accounts of the same names for other hosts, accounts without a name. The owner may do everything in the
-database; the other accounts may log in, and keep the rights on single tables that migrations gave them. An account
-without a password is dropped.
+database, and read which rights accounts have; the other accounts may log in, and keep the rights on single tables that
+migrations gave them. An account without a password is dropped.
 
 Prints "changed: why" or "unchanged", and exits with 0. --check changes nothing, and says what would. --prove logs in as
 each account over TCP. Run it as root on the server's host; no password is ever part of a statement or a command line.
@@ -28,6 +28,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOSTS = re.compile(r"[A-Za-z0-9%._:/-]{1,60}")
 _GRANT = re.compile(r"GRANT (?P<rights>.+) ON (?P<scope>\S+) TO ")
 _LOGIN_SECONDS = 10
+_OPTION = " WITH GRANT OPTION"
+# Where `dist-test-master migrate --grant` looks what the accounts have. There are no passwords in them.
+_GRANT_TABLES = ("db", "tables_priv", "columns_priv")
 
 
 class AccountsError(Exception):
@@ -142,7 +145,8 @@ def _rights(wanted: Wanted, account: Account, found: Found) -> Iterator[Step]:
     rights = dict(_read_grant(line) for line in found.grants.get((account.name, account.hosts), ()))
     granted = {scope: right for scope, right in rights.items() if right != "USAGE"}
     if account == wanted.owner:
-        allowed = {wanted.scope: "ALL PRIVILEGES WITH GRANT OPTION"}
+        allowed = {wanted.scope: f"ALL PRIVILEGES{_OPTION}"}
+        allowed |= {f"`mysql`.`{table}`": "SELECT" for table in _GRANT_TABLES}
         revoked = [scope for scope in granted if scope not in allowed]
     else:
         allowed = {}
@@ -152,8 +156,9 @@ def _rights(wanted: Wanted, account: Account, found: Found) -> Iterator[Step]:
         yield Step(reason=f"revoked from {account} what it had on {scope}", statements=statements)
     for scope, right in allowed.items():
         if granted.get(scope) != right:
-            grant = f"GRANT ALL PRIVILEGES ON {scope} TO {account} WITH GRANT OPTION"
-            yield Step(reason=f"granted {account} all on {scope}", statements=(grant,))
+            option = _OPTION if right.endswith(_OPTION) else ""
+            grant = f"GRANT {right.removesuffix(_OPTION)} ON {scope} TO {account}{option}"
+            yield Step(reason=f"granted {account} {right} on {scope}", statements=(grant,))
 
 
 def _read_grant(line: str) -> tuple[str, str]:
