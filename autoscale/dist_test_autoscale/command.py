@@ -46,8 +46,10 @@ def _complain(exc: Exception, status: ExitStatus) -> int:
 
 def _validate(path: Path) -> int:
     groups = load_settings(path).policy.groups
+    groups = load_settings(path).policy.groups
     names = ", ".join(group.name for group in groups)
-    print(f"{path}: good; {len(groups)} groups: {names}")  # noqa: T201  # the answer of a command
+    count = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
+    print(f"{path}: good; {count}: {names}")  # noqa: T201  # the answer of a command
     return ExitStatus.OK
 
 
