@@ -19,7 +19,6 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from tests.readable import copy_packages
 
 from dist_test.errors import RunError
 from dist_test.running.processes import processes_marked, processes_of
@@ -27,6 +26,7 @@ from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.runner import Runner
 from dist_test.running.tree import TreeEntry
 from dist_test.running.users import TaskUser, claim_user
+from tests.readable import copy_packages
 
 MEBIBYTE = 2**20
 GRACE = timedelta(seconds=0.4)

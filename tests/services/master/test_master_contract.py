@@ -7,12 +7,12 @@ from typing import Any, Protocol
 import pytest
 import requests
 from requests.auth import HTTPDigestAuth
-from tests.fakes.master import FakeMaster, attempt_document
-from tests.fakes.master import job_document as fake_job_document
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
+from tests.fakes.master import FakeMaster, attempt_document
+from tests.fakes.master import job_document as fake_job_document
 
 from .conftest import PASSWORD, USER, Hand, MakeApp, job_document
 

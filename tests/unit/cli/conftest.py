@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.fakes.master import FakeMaster
 
 from dist_test.cli.main import main
+from tests.fakes.master import FakeMaster
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.fakes.clock import FakeClock
-from tests.fakes.master import Document, FakeMaster, attempt_document, job_document
-from tests.unit.cli.conftest import RunCli
 
 from dist_test.cli.archive import unpack
 from dist_test.cli.clock import Clock
@@ -21,6 +18,9 @@ from dist_test.cli.downloads import Download, Downloader, downloads_of
 from dist_test.cli.records import Attempt
 from dist_test.errors import UnsafeArchive
 from dist_test.model.job import Job
+from tests.fakes.clock import FakeClock
+from tests.fakes.master import Document, FakeMaster, attempt_document, job_document
+from tests.unit.cli.conftest import RunCli
 
 BASE_0 = f"{'a' * 40}_0.0.test_0"
 BASE_1 = f"{'a' * 40}_1.0.a_b_c"

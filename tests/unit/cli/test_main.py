@@ -5,9 +5,9 @@ import sys
 import time
 
 import pytest
-from tests.unit.cli.conftest import RunCli
 
 from dist_test.cli.main import COMMANDS, dist_test
+from tests.unit.cli.conftest import RunCli
 
 HELP_LIMIT_SECONDS = 0.150
 _RUN = "import sys; from dist_test.cli.main import main; main(sys.argv[1:])"

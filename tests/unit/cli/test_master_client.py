@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.fakes.clock import FakeClock
-from tests.fakes.master import Answer, FakeMaster, attempt_document, error_answer, job_document, json_answer
 
 from dist_test.cli.master_client import MasterClient
 from dist_test.errors import (
@@ -18,6 +16,8 @@ from dist_test.errors import (
     MasterRefused,
     MasterUnavailable,
 )
+from tests.fakes.clock import FakeClock
+from tests.fakes.master import Answer, FakeMaster, attempt_document, error_answer, job_document, json_answer
 
 TASK = {"isolate_hash": "a" * 40, "description": "a test"}
 JOB = {"job_id": "ada.1.2-abcd", "tasks": [TASK]}

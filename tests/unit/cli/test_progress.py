@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.fakes.clock import FakeClock
-from tests.fakes.master import Document, FakeMaster, attempt_document, job_document
 
 from dist_test.cli.failures import SHOWN_FAILURES, Failures
 from dist_test.cli.master_client import MasterClient
 from dist_test.cli.progress import describe_failure, seconds_left
 from dist_test.cli.records import Attempt, Job
 from dist_test.cli.watch import watch_job
+from tests.fakes.clock import FakeClock
+from tests.fakes.master import Document, FakeMaster, attempt_document, job_document
 
 Show = Callable[..., str]
 

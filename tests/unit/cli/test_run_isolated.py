@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.readable import copy_packages
-from tests.unit.cli.conftest import Ran, RunCli
 
 from dist_test.isolate.cache import BlobCache, CacheLimits
 from dist_test.isolate.digest import digest_bytes
+from tests.readable import copy_packages
+from tests.unit.cli.conftest import Ran, RunCli
 
 NOWHERE = "http://127.0.0.1:1"
 NOBODY = 65534

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.fakes.clock import FakeClock
-from tests.fakes.master import Document, FakeMaster, attempt_document, error_answer, job_document
-from tests.unit.cli.conftest import RunCli
 
 from dist_test.cli.master_client import MasterClient
 from dist_test.cli.submit import submit_job
 from dist_test.cli.watch import poll_seconds, watch_job
 from dist_test.errors import MasterUnavailable
 from dist_test.model.job import Job, parse_job
+from tests.fakes.clock import FakeClock
+from tests.fakes.master import Document, FakeMaster, attempt_document, error_answer, job_document
+from tests.unit.cli.conftest import RunCli
 
 TASKS = [{"isolate_hash": "a" * 40, "description": f"test {index}"} for index in range(3)]
 
