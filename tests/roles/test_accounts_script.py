@@ -126,6 +126,7 @@ def test_the_owner_has_all_of_the_database_and_nothing_else() -> None:
     other = "GRANT SELECT ON `mysql`.* TO `dist_test_owner`@`%`"
     lesser = r"GRANT SELECT ON `dist\_test`.* TO `dist_test_owner`@`%`"
     assert statements(found(owners=(*OWNERS, other, lesser))) == [
+        rf"REVOKE ALL PRIVILEGES ON `dist\_test`.* FROM {OWNER}",
         f"REVOKE ALL PRIVILEGES ON `mysql`.* FROM {OWNER}",
         rf"GRANT ALL PRIVILEGES ON `dist\_test`.* TO {OWNER} WITH GRANT OPTION",
     ]

@@ -110,6 +110,19 @@ def test_rights_that_somebody_added_are_taken_back(inventory: Inventory) -> None
     assert line.startswith("GRANT USAGE ON *.* ")
 
 
+def test_the_owner_reads_who_may_do_what_and_cannot_change_it(inventory: Inventory) -> None:
+    inventory.run()
+    owner = f"'{inventory.account('owner')}'@'%'"
+    with as_root(inventory.server) as root, root.cursor() as cursor:
+        cursor.execute(f"GRANT INSERT ON mysql.db TO {owner}")
+    assert inventory.run().startswith(f"changed: revoked from {owner} what it had on `mysql`.`db`")
+    assert inventory.run() == "unchanged"
+    with inventory.log_in("owner") as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM mysql.db")
+        with pytest.raises(pymysql.OperationalError, match="denied"):
+            cursor.execute("DELETE FROM mysql.db")
+
+
 def test_an_account_goes_with_its_password_and_its_hosts(inventory: Inventory) -> None:
     inventory.run()
     inventory.passwords["master"] = ""

@@ -144,16 +144,13 @@ def _rights(wanted: Wanted, account: Account, found: Found) -> Iterator[Step]:
     # A line for each scope. The one for everything carries the password, and USAGE, which is nothing.
     rights = dict(_read_grant(line) for line in found.grants.get((account.name, account.hosts), ()))
     granted = {scope: right for scope, right in rights.items() if right != "USAGE"}
-    if account == wanted.owner:
-        allowed = {wanted.scope: f"ALL PRIVILEGES{_OPTION}"}
-        allowed |= {f"`mysql`.`{table}`": "SELECT" for table in _GRANT_TABLES}
-        revoked = [scope for scope in granted if scope not in allowed]
-    else:
-        allowed = {}
-        revoked = [scope for scope in granted if scope.endswith(".*")]
-    for scope in revoked:
-        statements = _revocations(granted[scope], scope, account)
-        yield Step(reason=f"revoked from {account} what it had on {scope}", statements=statements)
+    is_owner = account == wanted.owner
+    allowed = _owner_rights(wanted) if is_owner else {}
+    for scope, right in granted.items():
+        # What migrations gave the programs are rights on single tables.
+        if right != allowed.get(scope) and (is_owner or scope.endswith(".*")):
+            statements = _revocations(right, scope, account)
+            yield Step(reason=f"revoked from {account} what it had on {scope}", statements=statements)
     for scope, right in allowed.items():
         if granted.get(scope) != right:
             option = _OPTION if right.endswith(_OPTION) else ""
@@ -161,17 +158,21 @@ def _rights(wanted: Wanted, account: Account, found: Found) -> Iterator[Step]:
             yield Step(reason=f"granted {account} {right} on {scope}", statements=(grant,))
 
 
+def _owner_rights(wanted: Wanted) -> dict[str, str]:
+    return {wanted.scope: f"ALL PRIVILEGES{_OPTION}"} | {f"`mysql`.`{table}`": "SELECT" for table in _GRANT_TABLES}
+
+
 def _read_grant(line: str) -> tuple[str, str]:
     match = _GRANT.match(line)
     if match is None:
         return f"({line})", "USAGE"  # a role; none of ours, and no scope
-    option = " WITH GRANT OPTION" if line.endswith(" WITH GRANT OPTION") else ""
+    option = _OPTION if line.endswith(_OPTION) else ""
     return match["scope"], match["rights"] + option
 
 
 def _revocations(right: str, scope: str, account: Account) -> tuple[str, ...]:
-    option = (f"REVOKE GRANT OPTION ON {scope} FROM {account}",) if right.endswith(" WITH GRANT OPTION") else ()
-    is_only_option = right == "USAGE WITH GRANT OPTION"
+    option = (f"REVOKE GRANT OPTION ON {scope} FROM {account}",) if right.endswith(_OPTION) else ()
+    is_only_option = right == f"USAGE{_OPTION}"
     return option if is_only_option else (*option, f"REVOKE ALL PRIVILEGES ON {scope} FROM {account}")
 
 
