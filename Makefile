@@ -2,7 +2,7 @@
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: demo test lint format docs bench check-inventory deploy wheel testbed testbed-full clean
+.PHONY: demo test lint format docs bench check-inventory deploy wheel image testbed testbed-full clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -46,6 +46,10 @@ deploy: ## set up the cluster of inventories/$(INVENTORY); LIMIT=hosts for some;
 wheel: ## build the package that hosts get, if it is not as new as the sources
 	@./bootstrap.sh deploy
 	@.venv/bin/python -m inventories.wheel
+
+image: ## build the image of a slave; TOOL=ansible deploys to it with Ansible
+	@./bootstrap.sh dev
+	@.venv/bin/python -m images.build $(if $(TOOL),--tool '$(TOOL)')
 
 testbed: ## set up a cluster on machines of this computer with both tools, and compare
 	@./bootstrap.sh dev

@@ -35,6 +35,7 @@ needed_packages() {
         echo "mmdebstrap command -v mmdebstrap"
         echo "iproute2 command -v ip"
         echo "packer command -v packer"
+        echo "zstd command -v zstd"
         ;;
     esac
 }
