@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roles.base.files.service import Decision, Service, ServiceError, Systemd, Unit, changed_at, decide
+from roles.base.files.service import Decision, Service, ServiceError, Systemd, Unit, changed_at, decide, drop_ins_of
 
 STARTED = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BEFORE, AFTER = STARTED - timedelta(seconds=1), STARTED + timedelta(milliseconds=1)
@@ -96,7 +96,9 @@ def test_what_systemd_shows_is_read() -> None:
         "ConditionTimestamp": "Tue 2026-11-24 12:00:00.000400 UTC",
         "ConditionResult": "yes",
     }
-    assert Unit.from_properties("nginx.service", shown) == replace(
+    assert Unit.from_properties(
+        "nginx.service", shown, [Path("/etc/systemd/system/nginx.service.d/b.conf")]
+    ) == replace(
         RUNNING,
         name="nginx.service",
         started=STARTED + timedelta(microseconds=500),
@@ -108,7 +110,7 @@ def test_what_systemd_shows_is_read() -> None:
     )
 
 
-def test_a_unit_that_was_never_tried_is_not_taken_for_one_that_was_skipped() -> None:
+def test_of_a_unit_that_was_never_tried_little_is_known() -> None:
     shown = {
         "LoadState": "loaded",
         "ActiveState": "inactive",
@@ -120,8 +122,21 @@ def test_a_unit_that_was_never_tried_is_not_taken_for_one_that_was_skipped() -> 
         "ConditionTimestamp": "",
         "ConditionResult": "no",
     }
-    unit = Unit.from_properties("nginx.service", shown)
-    assert (unit.started, unit.is_skipped) == (None, False)
+    unit = Unit.from_properties("nginx.service", shown, [])
+    assert (unit.started, unit.is_skipped, unit.is_outdated) == (None, False, False)
+    assert Unit.from_properties(
+        "nginx.service", shown, [Path("/etc/systemd/system/nginx.service.d/new.conf")]
+    ).is_outdated
+
+
+def test_a_drop_in_that_is_switched_off_is_none(tmp_path: Path) -> None:
+    directory = tmp_path / "nginx.service.d"
+    directory.mkdir()
+    (directory / "a.conf").touch()
+    (directory / "a.conf~").touch()
+    (directory / "b.conf").symlink_to("/dev/null")
+    assert drop_ins_of("nginx.service", tmp_path) == [directory / "a.conf"]
+    assert drop_ins_of("cron.service", tmp_path) == []
 
 
 def test_of_a_link_the_link_itself_counts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from pathlib import Path
 PATIENCE = timedelta(seconds=60)
 PAUSE_SECONDS = 0.2
 JOURNAL_LINES = 20
+UNIT_DIRECTORY = Path("/etc/systemd/system")
 RUNNING = ("active", "reloading", "refreshing")
 _PROPERTIES = (
     "LoadState",
@@ -55,17 +56,18 @@ class Unit:
     is_skipped: bool
 
     @classmethod
-    def from_properties(cls, name: str, properties: Mapping[str, str]) -> "Unit":
-        """Read what `systemctl show --timestamp=us+utc` printed."""
-        files = [properties["FragmentPath"], *properties["DropInPaths"].split()]
+    def from_properties(cls, name: str, properties: Mapping[str, str], drop_ins: Iterable[Path]) -> "Unit":
+        """Read what `systemctl show --timestamp=us+utc` printed; `drop_ins` are those on disk."""
+        files = [Path(file) for file in [properties["FragmentPath"], *properties["DropInPaths"].split()] if file]
         was_tried = _time(properties["ConditionTimestamp"]) is not None
         return cls(
             name=name,
             load=properties["LoadState"],
             active=properties["ActiveState"],
             enablement=properties["UnitFileState"],
-            is_outdated=properties["NeedDaemonReload"] == "yes",
-            files=tuple(Path(file) for file in files if file),
+            # Of a directory of drop-ins that is new, systemd does not say that it has not read it.
+            is_outdated=properties["NeedDaemonReload"] == "yes" or not set(drop_ins) <= set(files),
+            files=tuple(files),
             started=_time(properties["InactiveExitTimestamp"]),
             is_skipped=was_tried and properties["ConditionResult"] == "no",
         )
@@ -146,6 +148,12 @@ def changed_at(file: Path) -> datetime | None:
         return None
 
 
+def drop_ins_of(name: str, directory: Path = UNIT_DIRECTORY) -> list[Path]:
+    """The drop-ins that an administrator gave the unit; a link to nowhere switches one off."""
+    found = sorted((directory / f"{name}.d").glob("*.conf"))
+    return [file for file in found if file.resolve() != Path("/dev/null")]
+
+
 class Systemd:
     """The systemd of this host."""
 
@@ -153,7 +161,7 @@ class Systemd:
         """Say how the unit stands now."""
         done = self._systemctl("show", "--timestamp=us+utc", f"--property={','.join(_PROPERTIES)}", "--", name)
         lines = (line.partition("=") for line in done.stdout.splitlines())
-        return Unit.from_properties(name, {key: value for key, _, value in lines})
+        return Unit.from_properties(name, {key: value for key, _, value in lines}, drop_ins_of(name))
 
     def apply(self, name: str, decision: Decision) -> None:
         """Do what was decided; waits for the unit to start, but not longer than PATIENCE."""
