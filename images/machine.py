@@ -121,6 +121,8 @@ class Machine:
 
     def power_off(self) -> None:
         """Kill it, as if someone had pulled the plug; its disk stays. What it wrote without fsync survives this."""
+        # First of all, or its dying programs would take leave of their peers, which then learn of it at once.
+        self._remove_link()
         nspawn = self._nspawn()
         if nspawn is not None:
             # Killing nspawn alone would orphan what runs in the machine, and keep its network interface.
@@ -128,7 +130,6 @@ class Machine:
                 _kill(child)
             _wait_for_end(nspawn, self.name)
         self._pid_path.unlink(missing_ok=True)
-        self._remove_link()
 
     def reboot(self) -> None:
         """Pull the plug and start again."""
