@@ -86,17 +86,6 @@ class LiveCluster:
             client=client, job_id_path=job_id_path, results_dir=results_dir, output_path=directory / "said"
         )
 
-    def output_of(self, script: str, **fields: object) -> str:
-        """Run a script as a task; what it wrote to standard output. The task has to succeed."""
-        tasks = [{"isolate_hash": self.archive(script), "description": "probe", **fields}]
-        job = self.submit(tasks)
-        status = job.exit_status(180)
-        [attempt] = self.attempts(job.job_id)
-        assert status == 0, f"{attempt}\n{job.said}"
-        answer = requests.get(attempt["stdout_url"], verify=str(self.laptop.certificate), timeout=30)
-        answer.raise_for_status()
-        return answer.text
-
     def attempts(self, job_id: str) -> list[dict[str, Any]]:
         """Those of a job, by task and attempt."""
         found: list[dict[str, Any]] = self.laptop.get(f"/api/v1/jobs/{job_id}/attempts?limit=1000")["attempts"]
