@@ -125,6 +125,42 @@ class MetadataUnavailable(DistTestError):
     """The cloud's metadata server did not answer, or not like one, for as long as we were willing to try."""
 
 
+class CloudError(DistTestError):
+    """Compute Engine did not do what the autoscaler asked of it."""
+
+
+class CloudUnavailable(CloudError):
+    """Compute Engine did not answer, or kept failing, for as long as we were willing to try."""
+
+
+class CloudThrottled(CloudError):
+    """Compute Engine takes no more requests of this project for the rest of the minute."""
+
+
+class CloudForbidden(CloudError):
+    """The service's account may not do this, or could not log in at all."""
+
+
+class CloudQuotaExceeded(CloudError):
+    """The project's quota has no room for more instances: another group may have."""
+
+
+class CloudRefused(CloudError):
+    """Compute Engine understood a request and refused it; the next reading of the group tells what is true."""
+
+
+class GroupNotFound(CloudError):
+    """The project has no managed instance group of this name in this place."""
+
+
+class GroupAutoscaled(CloudError):
+    """An autoscaler of Google's is attached to the group: two of them must not size it."""
+
+
+class GroupPaused(CloudError):
+    """Calls about this group failed lately; it is left alone for a while."""
+
+
 class LocalClusterError(DistTestError):
     """A program of the local cluster is missing, did not start, or died."""
 
