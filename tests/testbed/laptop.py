@@ -27,13 +27,17 @@ class ClientFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Laptop:
-    """`directory` takes the client's files; `certificate` is the file by which it trusts the cluster."""
+    """`directory` takes the client's files; `certificate` is the file by which it trusts the cluster.
+
+    `namespace` is the network namespace that it is in; empty: this computer's own, whose addresses the hosts trust.
+    """
 
     directory: Path
     url: str
     certificate: Path
     user: str
     password: str
+    namespace: str = ""
 
     @classmethod
     def beside(cls, bed: Bed, directory: Path) -> "Laptop":
@@ -60,13 +64,22 @@ class Laptop:
 
     def run(self, *arguments: str, expected_statuses: Sequence[int] = (0,)) -> str:
         """`dist-test ARGUMENTS`; what it prints. Raises ClientFailed for another status."""
-        command = [beside_python("dist-test"), *arguments]
+        command = self.command(*arguments)
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, check=False, timeout=_SECONDS
         )
         if done.returncode not in expected_statuses:
             raise ClientFailed(f"{' '.join(arguments[:2])}: status {done.returncode}: {done.stdout}\n{done.stderr}")
         return done.stdout
+
+    def command(self, *arguments: str) -> list[str]:
+        """How to run `dist-test` where the laptop is, in its `environment`."""
+        return [*self.prefix, beside_python("dist-test"), *arguments]
+
+    @property
+    def prefix(self) -> list[str]:
+        """What runs a command where the laptop is."""
+        return ["ip", "netns", "exec", self.namespace] if self.namespace else []
 
     def get(self, path: str) -> Any:
         """A JSON document of the master's."""

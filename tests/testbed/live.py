@@ -10,7 +10,6 @@ from typing import Any
 
 import requests
 
-from dist_test.local.program import beside_python
 from images.commands import MachineError
 from tests.testbed.bed import Bed
 from tests.testbed.laptop import Laptop
@@ -77,7 +76,7 @@ class LiveCluster:
         fetch = ["--logs", "--artifacts", "--output-dir", str(results_dir)]
         with (directory / "said").open("wb") as output:
             client = subprocess.Popen(
-                [beside_python("dist-test"), "submit", "--name", "live", *fetch, str(directory / "job.json")],
+                self.laptop.command("submit", "--name", "live", *fetch, str(directory / "job.json")),
                 env=self.laptop.environment | {"DIST_TEST_JOB_PATH": str(job_id_path)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
