@@ -21,6 +21,7 @@ RUNNING = Unit(
     files=(),
     started=STARTED,
     is_skipped=False,
+    has_job=False,
 )
 STOPPED = replace(RUNNING, active="inactive", started=None)
 
@@ -94,6 +95,7 @@ def test_what_systemd_shows_is_read() -> None:
         "DropInPaths": "/etc/systemd/system/nginx.service.d/a.conf /etc/systemd/system/nginx.service.d/b.conf",
         "InactiveExitTimestamp": "Tue 2026-11-24 12:00:00.000500 UTC",
         "ConditionTimestamp": "Tue 2026-11-24 12:00:00.000400 UTC",
+        "Job": "",
         "ConditionResult": "yes",
     }
     assert Unit.from_properties(
@@ -120,6 +122,7 @@ def test_of_a_unit_that_was_never_tried_little_is_known() -> None:
         "DropInPaths": "",
         "InactiveExitTimestamp": "",
         "ConditionTimestamp": "",
+        "Job": "",
         "ConditionResult": "no",
     }
     unit = Unit.from_properties("nginx.service", shown, [])
@@ -172,6 +175,18 @@ def test_a_slow_start_is_awaited() -> None:
     systemd = FakeSystemd([STOPPED, replace(RUNNING, active="activating"), RUNNING])
     assert service(systemd).ensure("dist-test-master.service", []).start
     assert len(systemd.applied) == 1
+
+
+def test_a_restart_waits_for_a_slave_that_drains_first() -> None:
+    draining = replace(RUNNING, active="deactivating", has_job=True)
+    systemd = FakeSystemd([STOPPED, *[draining] * 9, replace(STOPPED, has_job=True), RUNNING])
+    service(systemd, clock=iter([0.0, *range(100, 2100, 200)])).ensure("dist-test-slave.service", [])
+
+
+def test_a_unit_that_stops_for_good_is_told_at_once() -> None:
+    systemd = FakeSystemd([STOPPED, replace(RUNNING, active="deactivating")])
+    with pytest.raises(ServiceError, match="is deactivating, not active"):
+        service(systemd).ensure("dist-test-slave.service", [])
 
 
 def test_a_unit_that_runs_well_is_not_touched() -> None:

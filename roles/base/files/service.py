@@ -3,7 +3,8 @@
 
 Enables and starts the unit, and restarts it when one of FILES, its unit file or a drop-in changed after it was started;
 of a symbolic link, the link itself counts. Prints "changed: why" or "unchanged", and exits with 0. Exits with 1, and
-the end of the unit's journal, when the unit is not active afterwards; waits 60 s for one that is starting.
+the end of the unit's journal, when the unit is not active afterwards; waits 60 s for one that is starting, and for one
+that is stopping first as long as its TimeoutStopSec= allows.
 
 --check changes nothing, and says what would. Not for units that do their work and end (oneshot without
 RemainAfterExit). A unit whose conditions do not hold, as of time synchronization in a container, is left alone.
@@ -35,6 +36,7 @@ _PROPERTIES = (
     "InactiveExitTimestamp",
     "ConditionResult",
     "ConditionTimestamp",
+    "Job",
 )
 
 
@@ -54,6 +56,7 @@ class Unit:
     files: tuple[Path, ...]
     started: datetime | None
     is_skipped: bool
+    has_job: bool
 
     @classmethod
     def from_properties(cls, name: str, properties: Mapping[str, str], drop_ins: Iterable[Path]) -> "Unit":
@@ -70,11 +73,17 @@ class Unit:
             files=tuple(files),
             started=_time(properties["InactiveExitTimestamp"]),
             is_skipped=was_tried and properties["ConditionResult"] == "no",
+            has_job=properties["Job"] not in ("", "0"),
         )
 
     @property
     def is_running(self) -> bool:
         return self.active in RUNNING
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has yet to stop, or has stopped, for a start that systemd has in hand."""
+        return self.has_job and self.active in ("deactivating", "inactive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +173,7 @@ class Systemd:
         return Unit.from_properties(name, {key: value for key, _, value in lines}, drop_ins_of(name))
 
     def apply(self, name: str, decision: Decision) -> None:
-        """Do what was decided; waits for the unit to start, but not longer than PATIENCE."""
+        """Do what was decided; waits for the unit to stop and start, but not longer than PATIENCE."""
         # Always: a timer does not say that its service's file changed.
         self._systemctl("daemon-reload")
         if decision.enable:
@@ -211,7 +220,7 @@ class Service:
     def ensure(self, name: str, files: Sequence[Path]) -> Decision:
         """Enable, start or restart the unit where needed, and say what was done.
 
-        Raises ServiceError when the unit is not active within PATIENCE, or one of the files is not there.
+        Raises ServiceError when the unit is not active within PATIENCE after it may have stopped, or one of the files is not there.
         """
         if missing := [str(file) for file in files if changed_at(file) is None]:
             raise ServiceError(f"{', '.join(missing)} is not there, but {name} is to run with what it says")
@@ -224,7 +233,10 @@ class Service:
 
     def _wait(self, name: str, deadline: float) -> None:
         while not (unit := self._systemd.read(name)).is_running and not unit.is_skipped:
-            if unit.active != "activating" or self._clock() > deadline:
+            if unit.is_stopping:
+                # A slave that drains before its restart. How long that may take is systemd's business (TimeoutStopSec=).
+                deadline = self._clock() + PATIENCE.total_seconds()
+            elif unit.active != "activating" or self._clock() > deadline:
                 raise ServiceError(f"{name} is {unit.active}, not active:\n{self._systemd.journal(name)}")
             self._sleep(PAUSE_SECONDS)
 
