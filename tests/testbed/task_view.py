@@ -1,7 +1,8 @@
 """Runs as a task on a slave: prints a JSON object of what it got hold of and must not have; {} is well.
 
-Its argument is a JSON object: `addresses` to connect to, `commands` that must fail, `files` and `processes` of another
-task, and `secrets`, each written backwards, so that the places where this program lies do not count.
+Its argument is a JSON object: `addresses` that it must not connect to, `slaves` of which it reaches its own, `commands`
+that must fail, `files` and `processes` of another task, and `secrets`, each written backwards, so that the places where
+this program lies do not count.
 """
 
 import ctypes
@@ -30,6 +31,7 @@ def main(told: dict[str, list[str]]) -> dict[str, list[str]]:
         "processes": [name for pid in _others() for name in ("environ", "mem", "fd") if _can_open(pid / name)],
         "command lines": [str(pid) for pid in _others() if _mentions(pid / "cmdline", secrets)],
         "addresses": [address for address in told["addresses"] if _connects(address)],
+        "slaves": _unless_one([address for address in told["slaves"] if _connects(address)]),
         "commands": [words for words in told["commands"] if _succeeds(words)],
         "traced": [pid for pid in told["processes"] if _can_trace(int(pid)) or _can_signal(int(pid))],
     }
@@ -65,9 +67,20 @@ def _can_list(path: Path) -> bool:
     return True
 
 
+def _unless_one(reached: list[str]) -> list[str]:
+    return [] if len(reached) == 1 else [*reached, f"{len(reached)} of them"]
+
+
 def _others() -> list[Path]:
     """Processes of other users."""
-    return [path for path in Path("/proc").glob("[0-9]*") if path.stat().st_uid != os.getuid()]
+    return [path for path in Path("/proc").glob("[0-9]*") if _owner(path) not in (os.getuid(), None)]
+
+
+def _owner(process: Path) -> int | None:
+    try:
+        return process.stat().st_uid
+    except OSError:
+        return None  # it has ended
 
 
 def _connects(address: str) -> bool:

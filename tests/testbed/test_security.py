@@ -13,7 +13,7 @@ import pytest
 from images.machine import Machine
 from tests.testbed.bed import HOSTS, Bed
 from tests.testbed.conftest import Phase
-from tests.testbed.deployments import REPOSITORY, environment_for, program, resolve
+from tests.testbed.deployments import REPOSITORY, deploy_with_ansible, environment_for, program, resolve
 from tests.testbed.disclosure import CommandLines, secrets_of
 from tests.testbed.laptop import Laptop
 from tests.testbed.live import LiveCluster, RunningJob, wait
@@ -144,12 +144,13 @@ def services(bed: Bed) -> list[str]:
     return [f"{bed.address(name)}:{port}" for name, numbers in ports.items() for port in numbers]
 
 
-def probe(addresses: Sequence[str], neighbour: Neighbour, secrets: Sequence[str]) -> str:
+def probe(live: LiveCluster, metadata_server: str, neighbour: Neighbour, secrets: Sequence[str]) -> str:
     """A script that prints what tests/testbed/task_view.py sees."""
     slave = neighbour.host.ssh("systemctl show --value --property=MainPID dist-test-slave").strip()
     commands = ["sudo -n true", "su -c true", "journalctl -q -n 1 --system | grep .", "systemctl stop dist-test-slave"]
     told = {
-        "addresses": addresses,
+        "addresses": [*services(live.bed), metadata_server],
+        "slaves": [f"{live.bed.address(name)}:22" for name in ("slave1", "slave2")],
         "commands": commands,
         "files": [neighbour.path],
         "secrets": [secret[::-1] for secret in secrets],
@@ -170,7 +171,7 @@ def test_task_reaches_no_secret_no_service_and_no_other_task(
     deployed: Deployed, metadata_server: str, neighbour: Neighbour
 ) -> None:
     live = deployed.live
-    script = probe([*services(live.bed), metadata_server], neighbour, deployed.secrets)
+    script = probe(live, metadata_server, neighbour, deployed.secrets)
     tasks = [{"isolate_hash": live.archive(script), "description": f"probe{n}"} for n in range(3)]
     found = _outputs(live, live.submit(tasks))
     assert neighbour.host.name in {slave for slave, _ in found}
@@ -183,6 +184,38 @@ def _outputs(live: LiveCluster, job: RunningJob) -> list[tuple[str, str]]:
     attempts = live.attempts(job.job_id)
     assert status == 0, f"{attempts}\n{job.said}"
     return [(attempt["slave_id"], live.laptop.text(attempt["stdout_url"])) for attempt in attempts]
+
+
+@pytest.fixture(scope="module")
+def image(deployed: Deployed) -> str:
+    """Slaves with an engine, and an image of their own Python, made without a registry."""
+    settings = {
+        "slave_container_engine": "podman",
+        "slave_container_packages": ["podman", "netavark", "aardvark-dns", "iptables", "runc"],
+        # What podman needs on a machine that is itself a container.
+        "slave_container_global_args": "--runtime runc --cgroup-manager=cgroupfs --storage-driver=vfs",
+        "slave_container_args": "--pull=never --ulimit nofile=10000:10000 --ulimit nproc=1000:1000",
+    }
+    deploy_with_ansible("testbed", "-e", json.dumps(_CHANGED | settings), "--limit", "slaves")
+    for name in ("slave1", "slave2"):
+        deployed.live.bed.host(name).ssh(f"cd / && sudo tar -c {_IMAGE_PATHS} | {_PODMAN} import - {_IMAGE}")
+    deployed.live.become_whole()
+    return _IMAGE
+
+
+_IMAGE = "localhost/probe:1"
+_PODMAN = "sudo podman --storage-driver=vfs"
+_IMAGE_PATHS = "bin lib lib64 etc/ld.so.cache etc/passwd usr/bin usr/lib/python3* usr/lib/*-linux-gnu"
+
+
+def test_container_reaches_no_secret_no_service_and_no_other_task(
+    deployed: Deployed, image: str, metadata_server: str, neighbour: Neighbour
+) -> None:
+    live = deployed.live
+    script = probe(live, metadata_server, neighbour, deployed.secrets)
+    tasks = [{"isolate_hash": live.archive(script), "description": f"probe{n}", "docker_image": image} for n in (0, 1)]
+    found = _outputs(live, live.submit(tasks))
+    assert [json.loads(output) for _, output in found] == [{}, {}]
 
 
 # --- What strangers reach ---------------------------------------------------------------------------------------------
