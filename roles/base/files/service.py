@@ -220,7 +220,8 @@ class Service:
     def ensure(self, name: str, files: Sequence[Path]) -> Decision:
         """Enable, start or restart the unit where needed, and say what was done.
 
-        Raises ServiceError when the unit is not active within PATIENCE after it may have stopped, or one of the files is not there.
+        Raises ServiceError when the unit is not active within PATIENCE after it has stopped, or when one of the files
+        is not there.
         """
         if missing := [str(file) for file in files if changed_at(file) is None]:
             raise ServiceError(f"{', '.join(missing)} is not there, but {name} is to run with what it says")
@@ -234,7 +235,7 @@ class Service:
     def _wait(self, name: str, deadline: float) -> None:
         while not (unit := self._systemd.read(name)).is_running and not unit.is_skipped:
             if unit.is_stopping:
-                # A slave that drains before its restart. How long that may take is systemd's business (TimeoutStopSec=).
+                # A slave that drains before its restart; how long that may take is systemd's business (TimeoutStopSec=).
                 deadline = self._clock() + PATIENCE.total_seconds()
             elif unit.active != "activating" or self._clock() > deadline:
                 raise ServiceError(f"{name} is {unit.active}, not active:\n{self._systemd.journal(name)}")
