@@ -57,7 +57,7 @@ testbed: ## set up a cluster on machines of this computer with both tools, and c
 
 testbed-full: ## that, and everything else that is tried on such machines
 	@./bootstrap.sh dev
-	@.venv/bin/pytest tests/testbed --full
+	@.venv/bin/pytest tests/testbed tests/images --full
 
 clean: ## remove what can be made again
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -32,10 +32,6 @@ class UnpackedTree(RootTree):
         return self.path
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: takes minutes, and runs with --full only")
-
-
 @pytest.fixture(scope="session")
 def image() -> Iterator[Image]:
     """The image that IMAGE_ARCHIVE names, else one that is built now, by the tool that IMAGE_TOOL names."""

@@ -14,23 +14,6 @@ from tests.testbed.warm import WarmLayer
 Phase = Callable[[str], AbstractContextManager[None]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="run what takes minutes as well: make testbed-full")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: takes minutes, and runs with --full only")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Unknown when the tests of all folders are collected: pytest has read its options before it comes here.
-    if config.getoption("--full", default=False):
-        return
-    for item in items:
-        if item.get_closest_marker("full"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes; `make testbed-full` runs it"))
-
-
 @pytest.fixture(scope="session")
 def machines_work() -> None:
     if reason := why_not():

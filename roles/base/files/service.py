@@ -235,7 +235,7 @@ class Service:
     def _wait(self, name: str, deadline: float) -> None:
         while not (unit := self._systemd.read(name)).is_running and not unit.is_skipped:
             if unit.is_stopping:
-                # A slave that drains before its restart; how long that may take is systemd's business (TimeoutStopSec=).
+                # A slave that drains before its restart; how long that may take, its TimeoutStopSec= says.
                 deadline = self._clock() + PATIENCE.total_seconds()
             elif unit.active != "activating" or self._clock() > deadline:
                 raise ServiceError(f"{name} is {unit.active}, not active:\n{self._systemd.journal(name)}")
