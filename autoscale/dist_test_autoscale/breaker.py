@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 FAILURES_ALLOWED = 3  # in a row; one refused connection is a restart of something
 FIRST_PAUSE_S = 30.0
 LONGEST_PAUSE_S = 300.0
-THROTTLE_PAUSE_S = 60.0  # Compute Engine's quotas of requests are per minute
+THROTTLE_PAUSE_S = 54.0  # Compute Engine's quotas of requests are per minute; jitter included it is no longer
 JITTER = 0.1  # two services that failed together shall not come back together
 
 
@@ -55,9 +55,9 @@ class GuardedFleet:
     """Passes calls on. Each call about a group in pause raises GroupPaused; the first one after it is a trial.
 
     Three failures in a row make a pause of 30 s, each later failure one of twice that, up to 300 s. A missing group or
-    a missing right makes one at once, and being throttled one of 60 s. A lack of quota and an attached autoscaler make
-    none: the group can still be read, and the policy sees to them. Calls about one group come from one thread at a
-    time.
+    a missing right makes one at once, and being throttled one of a minute. A lack of quota and an attached autoscaler
+    make none: the group can still be read, and the policy sees to them. Calls about one group come from one thread at
+    a time.
     """
 
     def __init__(
@@ -117,8 +117,7 @@ class GuardedFleet:
         if not is_lasting and self._failures[group] < FAILURES_ALLOWED:
             return
         seconds = self._pause_s(group, exc)
-        # Never longer than what is promised: the jitter only shortens.
-        until = self._clock() + seconds * (1 - JITTER * self._jitter())
+        until = self._clock() + seconds * (1 + JITTER * self._jitter())
         self._pauses[group] = Pause(until=until, seconds=seconds, reason=str(exc))
         logger.warning(
             "Leaving group %s alone for %d s: %s", group, seconds, exc, extra={"action": "group_paused", "group": group}

@@ -7,11 +7,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+ROOT = "/computeMetadata/v1"
+ACCOUNT = f"{ROOT}/instance/service-accounts/default"
+# What google-auth asks for beside the token.
+_LOGIN = {
+    "/": "computeMetadata/",
+    f"{ACCOUNT}/": json.dumps(
+        {
+            "aliases": ["default"],
+            "email": "autoscaler@our-project.iam.gserviceaccount.com",
+            "scopes": ["https://www.googleapis.com/auth/compute"],
+        }
+    ),
+    f"{ROOT}/project/project-id": "our-project",
+    f"{ROOT}/universe/universe-domain": "googleapis.com",
+}
+
 
 class FakeMetadata:
     """Serves one instance on a port of `host`. Requests against the rules are refused, and kept in `violations`.
 
-    attributes: those of the instance. next_statuses: given before anything else is looked at.
+    attributes: those of the instance. next_statuses: given before anything else is looked at. tokens: given one after
+    the other to who logs in, the last one for ever.
     is_genuine: False makes an answer without the header by which one knows the server.
     """
 
@@ -24,6 +41,10 @@ class FakeMetadata:
         self.is_genuine = True
         self.requests = 0
         self.violations: list[str] = []
+        self.tokens: deque[str] = deque(["a-token-of-the-machine"])
+        self._preempted = "FALSE"
+        self._changed = threading.Condition()
+        self._is_stopping = False
         self._port = port
         self._host = "127.0.0.1"
         self._server: ThreadingHTTPServer | None = None
@@ -34,15 +55,29 @@ class FakeMetadata:
 
     def start(self, host: str = "127.0.0.1") -> None:
         self._host = host
+        self._is_stopping = False
         self._server = ThreadingHTTPServer((host, self._port), _handler(self))
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def stop(self) -> None:
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    def preempt(self) -> None:
+        """From now on the instance is told that it will be taken away."""
+        with self._changed:
+            self._preempted = "TRUE"
+            self._changed.notify_all()
+
+    def etag(self) -> str:
+        """Changes with what can be waited for."""
+        return f"e{self._preempted.lower()}"
 
     def answer(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Status and body for a GET."""
@@ -54,9 +89,31 @@ class FakeMetadata:
         if "x-forwarded-for" in headers:
             return self._refuse(403, "X-Forwarded-For is set: the request came through a proxy")
         url = urlsplit(path)
-        if url.path != "/computeMetadata/v1/instance/" or parse_qs(url.query) != {"recursive": ["true"]}:
-            return self._refuse(404, f"{path} is not known")
-        return 200, json.dumps(self._instance()).encode()
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        if url.path == f"{ROOT}/instance/preempted":
+            return self._answer_preempted(query)
+        if url.path == f"{ROOT}/instance/" and query == {"recursive": "true"}:
+            return 200, json.dumps(self._instance()).encode()
+        if url.path == f"{ACCOUNT}/token" and query.keys() <= {"scopes"}:
+            return 200, json.dumps(self._token()).encode()
+        if url.path in _LOGIN and query.keys() <= {"recursive"}:
+            return 200, _LOGIN[url.path].encode()
+        return self._refuse(404, f"{path} is not known")
+
+    def _answer_preempted(self, query: dict[str, str]) -> tuple[int, bytes]:
+        """ "Query VM metadata": wait_for_change answers when the value is no longer that of last_etag."""
+        if unknown := query.keys() - {"wait_for_change", "last_etag", "timeout_sec"}:
+            return self._refuse(400, f"preempted has no parameter {sorted(unknown)}")
+        if query.get("wait_for_change") == "true":
+            last = query.get("last_etag", self.etag())
+            seconds = float(query.get("timeout_sec", "3600"))
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_stopping or self.etag() != last, seconds)
+        return 200, self._preempted.encode()
+
+    def _token(self) -> dict[str, Any]:
+        token = self.tokens[0] if len(self.tokens) == 1 else self.tokens.popleft()
+        return {"access_token": token, "expires_in": 3600, "token_type": "Bearer"}
 
     def _instance(self) -> dict[str, Any]:
         return {
@@ -65,7 +122,7 @@ class FakeMetadata:
             "id": self.instance_id,
             "machineType": "projects/123456/machineTypes/n2-standard-8",
             "name": self.name,
-            "preempted": "FALSE",
+            "preempted": self._preempted,
             "zone": self.zone,
         }
 
@@ -81,6 +138,9 @@ def _handler(metadata: FakeMetadata) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             if metadata.is_genuine:
                 self.send_header("Metadata-Flavor", "Google")
+            self.send_header("ETag", metadata.etag())
+            if self.path.endswith(("recursive=true",)) or "/token" in self.path:
+                self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
