@@ -78,7 +78,7 @@ class _Place:
 
 
 class ComputeFleet:
-    """The groups of one project. Threads may share it: each has its own connections."""
+    """The groups of one project. Threads that last may share it: each has its own connections until close()."""
 
     def __init__(
         self,
@@ -97,11 +97,17 @@ class ComputeFleet:
         self._sleep = sleep
         self._observe = observe or _unobserved
         self._own = threading.local()
+        self._transports: list[Any] = []
         options = {"api_endpoint": endpoint} if endpoint else None
         # This Http is never used: one that several threads share can hang them all.
         self._compute = discovery.build(
             "compute", "v1", http=httplib2.Http(), cache_discovery=False, static_discovery=True, client_options=options
         )
+
+    def close(self) -> None:
+        """Close all connections. No thread may be calling."""
+        for transport in self._transports:
+            transport.close()
 
     def read(self, group: GroupSettings, deadline: float) -> GroupReading:
         """The group's target and all its instances. Raises CloudError."""
@@ -235,6 +241,7 @@ class ComputeFleet:
         """This thread's transport, which gives up after so many seconds of silence."""
         if not hasattr(self._own, "http"):
             self._own.http = AuthorizedHttp(self._credentials, http=httplib2.Http())
+            self._transports.append(self._own.http)
         http = self._own.http
         http.http.timeout = timeout_seconds
         # httplib2 reads `timeout` when it connects; connections that it kept have their own.
