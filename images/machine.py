@@ -14,12 +14,20 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from images.commands import MachineError, run, succeeds
+from images.control_group import ControlGroup
 from images.network import Network
 from images.root_tree import OPERATOR, OPERATOR_UID, RootTree
 
 _SSH_SECONDS = 60  # 2 on an idle machine with 2 cores; five hosts that boot beside a busy test take 10
 _POLL_SECONDS = 0.1
 _NEEDS = ("mmdebstrap", "systemd-nspawn", "nft", "ip", "ssh", "ssh-keygen")
+
+_START = """
+    groups=$1 console=$2; shift 2
+    for group in $groups; do echo $$ >"$group"; done
+    "$@" >>"$console" 2>&1 </dev/null &
+    echo $!
+"""
 
 
 def why_not() -> str | None:
@@ -92,10 +100,9 @@ class Machine:
             self._make_disk()
         self._mount()
         # By way of a shell that ends at once, so that the machine is nobody's child: it outlives us.
-        script = 'console=$1; shift; "$@" >>"$console" 2>&1 </dev/null & echo $!'
-        self._pid_path.write_text(
-            run("setsid", "--wait", "sh", "-c", script, "-", self.console_path, *self._nspawn_command())
-        )
+        groups = "" if _systemd_runs() else " ".join(map(str, self._control_group.make()))
+        shell = ("setsid", "--wait", "sh", "-ec", _START, "-")
+        self._pid_path.write_text(run(*shell, groups, self.console_path, *self._nspawn_command()))
 
     def wait_for_ssh(self) -> None:
         """Raises MachineError when nobody can log in after a minute."""
@@ -130,6 +137,7 @@ class Machine:
                 _kill(child)
             _wait_for_end(nspawn, self.name)
         self._pid_path.unlink(missing_ok=True)
+        self._control_group.delete()
 
     def reboot(self) -> None:
         """Pull the plug and start again."""
@@ -164,6 +172,10 @@ class Machine:
         """Unique on this computer, and short: nspawn names an interface after it."""
         return f"{int(self.address):08x}"
 
+    @property
+    def _control_group(self) -> ControlGroup:
+        return ControlGroup(name=f"machine-{self._id}")
+
     def _nspawn(self) -> int | None:
         """The pid of its nspawn; that of a file may meanwhile be another program's."""
         try:
@@ -175,7 +187,7 @@ class Machine:
 
     def _nspawn_command(self) -> list[str]:
         # Where systemd runs, nspawn asks it for a scope; elsewhere there is nobody to ask.
-        unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
+        unit = [] if _systemd_runs() else ["--keep-unit"]
         options = ["--register=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"]
         identity = [f"--machine={self._id}", f"--hostname={self.name}", f"--network-bridge={self.network.bridge}"]
         return ["systemd-nspawn", "--quiet", "--boot", f"--directory={self.root}", *identity, *options, *unit]
@@ -231,6 +243,10 @@ def make_key(path: Path) -> None:
     """Make an SSH key pair without a passphrase: PATH and PATH.pub."""
     path.parent.mkdir(parents=True, exist_ok=True)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", path)
+
+
+def _systemd_runs() -> bool:
+    return Path("/run/systemd/system").is_dir()
 
 
 def _children(pid: int) -> list[int]:

@@ -77,6 +77,23 @@ def test_nothing_is_left_of_a_machine_without_power(machine: Machine) -> None:
     machine.wait_for_ssh()
 
 
+def test_no_two_machines_share_a_control_group(machine: Machine) -> None:
+    other = replace(
+        machine, name="other", address=machine.network.subnet[10], directory=machine.directory.with_name("other")
+    )
+    other.start()
+    other.wait_for_ssh()
+    assert not _control_groups(machine) & _control_groups(other)
+    other.delete()
+
+
+def test_control_group_goes_with_the_power(machine: Machine) -> None:
+    machine.power_off()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/machine-{int(machine.address):08x}"))
+    machine.start()
+    machine.wait_for_ssh()
+
+
 def test_each_machine_has_an_id_of_its_own(machine: Machine) -> None:
     first = machine.ssh("cat /etc/machine-id")
     machine.replace()
@@ -94,3 +111,11 @@ def test_a_stranger_with_its_address_is_not_talked_to(machine: Machine, tmp_path
 def test_from_outside_one_comes_with_an_address_of_the_outside(machine: Machine) -> None:
     found = machine.network.run_outside(["python3", "-c", _PROBE, str(machine.address)])
     assert found.stdout.strip() == str(machine.network.outside_subnet[2]), found.stderr
+
+
+def _control_groups(machine: Machine) -> set[str]:
+    """Those that its systemd keeps its units in, in the form of /proc/PID/cgroup."""
+    nspawn = (machine.directory / "pid").read_text().strip()
+    children = Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()
+    lines = [line for child in children for line in Path(f"/proc/{child}/cgroup").read_text().splitlines()]
+    return {line for line in lines if line.startswith("0::") or ":name=systemd:" in line}
