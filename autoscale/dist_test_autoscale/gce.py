@@ -16,7 +16,7 @@ from typing import Any
 import google.auth
 import httplib2  # type: ignore[import-untyped]  # has none
 from google.auth.credentials import AnonymousCredentials, Credentials
-from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.oauth2 import service_account
 from google_auth_httplib2 import AuthorizedHttp  # type: ignore[import-untyped]  # has none
 from googleapiclient import discovery  # type: ignore[import-untyped]  # has none
@@ -327,9 +327,14 @@ def _refuse_failed(operation: Mapping[str, Any], place: _Place, method: str) -> 
 def _ours(exc: Exception, what: str) -> CloudError:
     if isinstance(exc, HttpError):
         return _of_status(exc.status_code, _reason(exc), f"{what}: {exc.status_code} {exc.reason}")
-    if isinstance(exc, RefreshError) and not exc.retryable and not isinstance(exc.__cause__, TransportError):
+    if isinstance(exc, GoogleAuthError) and not _may_log_in_later(exc):
         return CloudForbidden(f"{what}: no login: {exc}")
     return CloudUnavailable(f"{what}: no answer: {exc or type(exc).__name__}")
+
+
+def _may_log_in_later(exc: GoogleAuthError) -> bool:
+    # A metadata server that is away makes a RefreshError that does not call itself retryable.
+    return exc.retryable or isinstance(exc, TransportError) or isinstance(exc.__cause__, TransportError)
 
 
 def _of_status(status: int, reason: str, text: str) -> CloudError:

@@ -56,6 +56,7 @@ class Method:
     id: str
     http_method: str
     path: re.Pattern[str]
+    depth: int
     parameters: Mapping[str, Document]
     body: str
     answer: str
@@ -70,6 +71,10 @@ class Description:
         self._common: Mapping[str, Document] = document["parameters"]
         self._schemas: Mapping[str, Document] = document["schemas"]
         self._methods = {method.id: method for method in _methods(document)}
+        # There are about nine hundred: look only at those that may be meant.
+        self._by_form: dict[tuple[str, int], list[Method]] = {}
+        for method in self._methods.values():
+            self._by_form.setdefault((method.http_method, method.depth), []).append(method)
 
     def read(self, request: Request) -> Call:
         """The call that a request makes. Raises NotAllowed."""
@@ -91,9 +96,8 @@ class Description:
         self._check(answer, {"$ref": self._methods[call.method].answer}, f"the answer of {call.method}")
 
     def _find(self, http_method: str, path: str) -> tuple[Method, Mapping[str, str]]:
-        for method in self._methods.values():
-            match = method.path.fullmatch(path)
-            if match and method.http_method == http_method:
+        for method in self._by_form.get((http_method, path.count("/")), ()):
+            if match := method.path.fullmatch(path):
                 return method, match.groupdict()
         raise NotAllowed(f"the API has no {http_method} {path}")
 
@@ -203,6 +207,7 @@ def _methods(document: Document) -> Iterator[Method]:
                 id=spec["id"].removeprefix("compute."),
                 http_method=spec["httpMethod"],
                 path=_path_of(spec),
+                depth=spec["flatPath"].count("/"),
                 parameters=spec.get("parameters", {}),
                 body=spec.get("request", {}).get("$ref", ""),
                 answer=spec.get("response", {}).get("$ref", ""),

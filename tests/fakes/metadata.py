@@ -9,13 +9,14 @@ from urllib.parse import parse_qs, urlsplit
 
 ROOT = "/computeMetadata/v1"
 ACCOUNT = f"{ROOT}/instance/service-accounts/default"
+EMAIL = "autoscaler@our-project.iam.gserviceaccount.com"
 # What google-auth asks for beside the token.
 _LOGIN = {
     "/": "computeMetadata/",
     f"{ACCOUNT}/": json.dumps(
         {
             "aliases": ["default"],
-            "email": "autoscaler@our-project.iam.gserviceaccount.com",
+            "email": EMAIL,
             "scopes": ["https://www.googleapis.com/auth/compute"],
         }
     ),
@@ -79,7 +80,7 @@ class FakeMetadata:
         """Changes with what can be waited for."""
         return f"e{self._preempted.lower()}"
 
-    def answer(self, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    def answer(self, target: str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Status and body for a GET."""
         self.requests += 1
         if self.next_statuses:
@@ -88,17 +89,19 @@ class FakeMetadata:
             return self._refuse(403, "Metadata-Flavor: Google is missing")
         if "x-forwarded-for" in headers:
             return self._refuse(403, "X-Forwarded-For is set: the request came through a proxy")
-        url = urlsplit(path)
+        url = urlsplit(target)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if url.path == f"{ROOT}/instance/preempted":
             return self._answer_preempted(query)
         if url.path == f"{ROOT}/instance/" and query == {"recursive": "true"}:
             return 200, json.dumps(self._instance()).encode()
-        if url.path == f"{ACCOUNT}/token" and query.keys() <= {"scopes"}:
+        # An account answers to its address too.
+        path = url.path.replace(f"/service-accounts/{EMAIL}/", "/service-accounts/default/")
+        if path == f"{ACCOUNT}/token" and query.keys() <= {"scopes"}:
             return 200, json.dumps(self._token()).encode()
-        if url.path in _LOGIN and query.keys() <= {"recursive"}:
-            return 200, _LOGIN[url.path].encode()
-        return self._refuse(404, f"{path} is not known")
+        if path in _LOGIN and query.keys() <= {"recursive"}:
+            return 200, _LOGIN[path].encode()
+        return self._refuse(404, f"{target} is not known")
 
     def _answer_preempted(self, query: dict[str, str]) -> tuple[int, bytes]:
         """ "Query VM metadata": wait_for_change answers when the value is no longer that of last_etag."""
@@ -139,8 +142,7 @@ def _handler(metadata: FakeMetadata) -> type[BaseHTTPRequestHandler]:
             if metadata.is_genuine:
                 self.send_header("Metadata-Flavor", "Google")
             self.send_header("ETag", metadata.etag())
-            if self.path.endswith(("recursive=true",)) or "/token" in self.path:
-                self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "application/json" if body.startswith(b"{") else "application/text")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
