@@ -1,8 +1,9 @@
 # What people type. Everything sets up what it needs by itself; see bootstrap.sh.
 
 PYTEST_ARGUMENTS ?=
+inventory = $(or $(INVENTORY),$(error say which: make $(1) INVENTORY=NAME, for inventories/NAME))
 
-.PHONY: demo test lint format docs bench check-inventory deploy wheel image testbed testbed-full clean
+.PHONY: demo test lint format docs bench check-inventory deploy upgrade drain resume backup restore wheel image testbed testbed-full clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -42,6 +43,26 @@ deploy: ## set up the cluster of inventories/$(INVENTORY); LIMIT=hosts for some;
 	@./bootstrap.sh deploy
 	@.venv/bin/python -m inventories.deployment $(if $(LIMIT),--limit '$(LIMIT)') $(if $(DRY),--dry) \
 	    '$(or $(INVENTORY),$(error say which: make deploy INVENTORY=NAME, for inventories/NAME))'
+
+upgrade: ## move the cluster to this checkout's release while it works; BATCH=25% of the slaves at a time
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.upgrade $(if $(BATCH),--batch '$(BATCH)') '$(call inventory,upgrade)'
+
+drain: ## let the slaves LIMIT= finish what they run and take no more, and wait for that
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.operation --limit '$(LIMIT)' drain '$(call inventory,drain LIMIT=slave1)'
+
+resume: ## let the slaves LIMIT= take tasks again
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.operation --limit '$(LIMIT)' resume '$(call inventory,resume LIMIT=slave1)'
+
+backup: ## dump the database now
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.operation backup '$(call inventory,backup)'
+
+restore: ## put back the database from the dump FILE=, a path on its host; what came after it is lost
+	@./bootstrap.sh deploy
+	@.venv/bin/python -m inventories.operation --data 'restore_file=$(FILE)' restore '$(call inventory,restore FILE=...)'
 
 wheel: ## build the package that hosts get, if it is not as new as the sources
 	@./bootstrap.sh deploy

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,21 @@ FAILED = 2
 
 def limit_arguments(cluster: Cluster, limit: str) -> list[str]:
     """pyinfra's arguments for host names, groups or patterns separated by commas. Raises InventoryError."""
-    found = [argument for pattern in limit.split(",") for argument in _matches(cluster, pattern)]
-    return [word for name in dict.fromkeys(found) for word in ("--limit", name)]
+    return limit_words(cluster, [name for pattern in limit.split(",") for name in _matches(cluster, pattern)])
 
 
-def _matches(cluster: Cluster, pattern: str) -> list[str]:
+def limit_words(cluster: Cluster, hosts: Iterable[str]) -> list[str]:
+    """pyinfra's arguments for these hosts of the inventory."""
+    names = dict.fromkeys(loader.pyinfra_name(name, cluster.hosts[name].connection) for name in hosts)
+    return [word for name in names for word in ("--limit", name)]
+
+
+def _matches(cluster: Cluster, pattern: str) -> Iterable[str]:
     members = cluster.groups.get(pattern) or [name for name in cluster.hosts if fnmatchcase(name, pattern)]
     if not members:
         groups = ", ".join(name for name in cluster.groups if name != "all")
         raise InventoryError(f"no host matches {pattern}; there are the groups {groups}")
-    return [loader.pyinfra_name(name, cluster.hosts[name].connection) for name in members]
+    return members
 
 
 def changes(plan: dict[str, Any]) -> Iterator[str]:
@@ -42,12 +47,13 @@ def changes(plan: dict[str, Any]) -> Iterator[str]:
             yield f"{host}: {operation['name']}"
 
 
-def _pyinfra(arguments: list[str], directory: Path, **options: Any) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "pyinfra", *arguments, str(directory.with_suffix(".py")), "deploy.py"]
+def run_pyinfra(arguments: list[str], directory: Path, file: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """`pyinfra ARGUMENTS inventories/NAME.py FILE`, from the top of the checkout."""
+    command = [sys.executable, "-m", "pyinfra", *arguments, str(directory.with_suffix(".py")), file]
     return subprocess.run(command, cwd=ROOT, text=True, check=False, **options)
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def environment_of(directory: Path) -> dict[str, str]:
     """Ours, with the password of the vault that lies in the inventory unless the caller has named one."""
     password = directory / "vault-password"
     beside = {"ANSIBLE_VAULT_PASSWORD_FILE": str(password)} if password.exists() else {}
@@ -55,12 +61,12 @@ def _environment(directory: Path) -> dict[str, str]:
 
 
 def apply(directory: Path, limit: list[str]) -> int:
-    return FAILED if _pyinfra(["-y", *limit], directory).returncode else 0
+    return FAILED if run_pyinfra(["-y", *limit], directory, "deploy.py").returncode else 0
 
 
 def plan(directory: Path, limit: list[str]) -> int:
     """Print what would change. What follows from it, such as a restart, pyinfra sees only when it acts."""
-    done = _pyinfra(["--dry", "--json", *limit], directory, stdout=subprocess.PIPE)
+    done = run_pyinfra(["--dry", "--json", *limit], directory, "deploy.py", stdout=subprocess.PIPE)
     if done.returncode:
         return FAILED
     lines = list(changes(json.loads(done.stdout)))
@@ -75,7 +81,7 @@ def main() -> int:
     parser.add_argument("name", help="which one of inventories/")
     arguments = parser.parse_args()
     directory = ROOT / "inventories" / arguments.name
-    os.environ.update(_environment(directory))
+    os.environ.update(environment_of(directory))
     try:
         limit = limit_arguments(loader.load(directory), arguments.limit) if arguments.limit else []
     except InventoryError as exc:

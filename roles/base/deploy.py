@@ -75,7 +75,8 @@ def _set_up_firewall(role: Role) -> None:
     _script("base | Have the firewall's table loaded", "firewall", wanted)
 
 
-def _install_release(role: Role) -> None:
+def install_beside(role: Role) -> None:
+    """Have the release, and leave the one that services start from; the same as tasks/install.yml."""
     release, wheel = role.vars["base_release"], role.vars["base_wheel"]
     directory = f"/opt/dist_test/wheels/{release}"
     there, constraints = f"{directory}/{PurePath(wheel).name}", f"{directory}/constraints.txt"
@@ -86,6 +87,11 @@ def _install_release(role: Role) -> None:
     _put("Bring the constraints", role.vars["base_constraints"], constraints)
     pip_arguments = role.vars["base_pip_arguments"]
     _script("base | Install the release", "release", "install", release, there, constraints, *pip_arguments)
+
+
+def _install_release(role: Role) -> None:
+    install_beside(role)
+    release = role.vars["base_release"]
     _script("base | Let services start from the release", "release", "link", release)
     _script("base | Delete old releases", "release", "prune", str(role.vars["base_keep_releases"]))
     for command in host.loop(role.vars["base_commands"]):

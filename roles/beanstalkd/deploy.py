@@ -2,7 +2,7 @@
 
 import shlex
 
-from pyinfra.operations import files, systemd
+from pyinfra.operations import files, server, systemd
 
 from roles.operations import packages, prove, service
 from roles.role import Role
@@ -34,6 +34,17 @@ def deploy(role: Role) -> None:
     service("beanstalkd | Run beanstalkd with what its files say", "beanstalkd.service")
     authority = f"{role.vars['beanstalkd_bind_address']}:{role.vars['beanstalkd_port']}"
     prove("beanstalkd | Prove that an entry can be put, reserved and deleted", shlex.join([_PROOF, authority]))
+
+
+def empty(role: Role) -> None:
+    """Lose all entries; the masters put again what the database knows of. The same as tasks/empty.yml."""
+    directory = shlex.quote(role.vars["beanstalkd_binlog_dir"])
+    server.shell(
+        name="beanstalkd | Stop beanstalkd, delete its log, and start it",
+        commands=[
+            f"systemctl stop beanstalkd.service && rm -f {directory}/binlog.* && systemctl start beanstalkd.service"
+        ],
+    )
 
 
 def _write_settings(role: Role) -> None:
