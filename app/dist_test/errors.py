@@ -117,6 +117,10 @@ class MasterRefused(DistTestError):
     """The master understood the request and refused it; the message is the master's own."""
 
 
+class NotLeader(DistTestError):
+    """Another autoscaler decides: this one must not change anything."""
+
+
 class InvalidSnapshot(DistTestError):
     """A snapshot that the autoscaler shall decide from is not what the format allows."""
 

@@ -76,6 +76,9 @@ _AUTOSCALER = _SCHEMA | {
     "attempts": {"SELECT": ALL},
     "durations": {"SELECT": ALL},
     "slaves": {"SELECT": ALL, "UPDATE": ("want",)},
+    "autoscale_state": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL},
+    "autoscale_audit": {"SELECT": ALL, "INSERT": ALL, "DELETE": ALL},
+    "autoscale_pins": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
 }
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.summary import COUNTER_NAMES
 
-REVISION = "0002"  # the newest migration: what this version's services ask for
+REVISION = "0003"  # the newest migration: what this version's services ask for
 
 metadata = MetaData()
 
@@ -190,4 +190,37 @@ schema_revisions = Table(
     metadata,
     Column("revision", String(32), primary_key=True),
     Column("serves_since", String(32)),
+)
+
+autoscale_state = Table(
+    "autoscale_state",
+    metadata,
+    Column("id", SmallInteger, primary_key=True),
+    Column("epoch", BigInteger),
+    Column("leader", String(200)),
+    Column("led_since", Moment),
+    Column("saved_at", Moment),
+    Column("state", Text),
+    Column("summary", Text),
+)
+
+autoscale_audit = Table(
+    "autoscale_audit",
+    metadata,
+    Column("audit_id", BigInteger, primary_key=True),
+    Column("at", Moment),
+    Column("epoch", BigInteger),
+    Column("leader", String(200)),
+    Column("hold", String(32)),
+    Column("desired", Integer),
+    Column("document", Text),
+)
+
+autoscale_pins = Table(
+    "autoscale_pins",
+    metadata,
+    Column("group_name", String(200), primary_key=True),
+    Column("size", Integer),
+    Column("pinned_by", String(200)),
+    Column("pinned_at", Moment),
 )

@@ -31,7 +31,7 @@ class SlaveDescription:
 class Slave(SlaveDescription):
     """A slave as it last described itself.
 
-    `state` is up, draining, drained or quarantined; `want` is run or drain. `idle_since` is None while a task runs.
+    `state` is up, draining, drained, preempted or quarantined; `want` is run, drain or delete. `idle_since` is None while a task runs.
     """
 
     busy: int

@@ -77,7 +77,12 @@ def test_the_server_says_what_was_granted(mariadb: MariaDb, owner: Database, log
     assert shown(mariadb, logins["autoscaler"]) == {
         f"GRANT SELECT ON `{NAME}`.`{table}` TO {user}"
         for table in ("alembic_version", "schema_revisions", "jobs", "tasks", "attempts", "durations")
-    } | {f"GRANT SELECT, UPDATE (`want`) ON `{NAME}`.`slaves` TO {user}"}
+    } | {
+        f"GRANT SELECT, UPDATE (`want`) ON `{NAME}`.`slaves` TO {user}",
+        f"GRANT SELECT, INSERT, UPDATE ON `{NAME}`.`autoscale_state` TO {user}",
+        f"GRANT SELECT, INSERT, DELETE ON `{NAME}`.`autoscale_audit` TO {user}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{NAME}`.`autoscale_pins` TO {user}",
+    }
 
 
 @pytest.mark.parametrize(
