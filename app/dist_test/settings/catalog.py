@@ -261,6 +261,12 @@ CATALOG: tuple[Setting, ...] = (
         None,
         "Address on which the slave serves /metrics; without it, it does not.",
     ),
+    _setting(
+        "slave.metadata_url",
+        values.url,
+        None,
+        "Compute Engine's metadata server, watched for the news of a preemption; without it, nothing is watched.",
+    ),
     _setting("isolate_server.bind", values.address, "0.0.0.0:4242", "Address that the isolate server listens on."),
     _setting(
         "isolate_server.store",

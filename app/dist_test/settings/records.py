@@ -126,6 +126,7 @@ class SlaveSettings:
     container_global_args: tuple[str, ...]
     container_args: tuple[str, ...]
     metrics_bind: str | None
+    metadata_url: str | None
     master: str
     user: str | None
     password: str | None = field(repr=False)
@@ -223,6 +224,7 @@ def load_slave_settings(environ: Mapping[str, str] | None = None) -> SlaveSettin
         container_global_args=source.get("slave.container_global_args"),
         container_args=source.get("slave.container_args"),
         metrics_bind=source.get("slave.metrics_bind"),
+        metadata_url=source.get("slave.metadata_url"),
         master=source.require("dist_test.master"),
         user=source.get("dist_test.user"),
         password=source.get("dist_test.password"),

@@ -44,6 +44,7 @@ class Heartbeat:
         self._clock = clock
         self._last_success = clock()
         self._stopped = threading.Event()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -52,7 +53,12 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop beating. Leases that were not released run out by themselves."""
         self._stopped.set()
+        self._hurry.set()
         self._thread.join()
+
+    def hurry(self) -> None:
+        """Beat at once: something has changed that others should know."""
+        self._hurry.set()
 
     def beat(self) -> None:
         """Beat once."""
@@ -72,11 +78,13 @@ class Heartbeat:
                 self.beat()
             except Exception:  # a beat that fails in a way nobody thought of must not end all later ones
                 logger.exception("A heartbeat failed")
-            self._stopped.wait(self._every)
+            self._hurry.wait(self._every)
+            self._hurry.clear()
 
     def _renew(self, held: list[Holding], began: float) -> None:
+        # In this order: what a slot had in its hands when it was asked is among the holdings until it is recorded.
         busy = self._busy()
-        state = self._standing.state(busy=busy)
+        state = self._standing.state(holds=busy > 0 or bool(self._holdings.all()))
         claims = [holding.claim for holding in held]
         answer = self._claims.renew(claims, busy=busy, state=state, message=self._standing.message)
         # The lease was extended some time after `began`, so it ends later than we think: the safe side.

@@ -16,6 +16,7 @@ class Stop(Enum):
     CANCELED = "canceled"
     TAKEN = "taken"  # its claim is another's now, or its lease could not be renewed
     HANDED_BACK = "handed back"  # the slave drains and cannot wait
+    PREEMPTED = "preempted"  # handed back, because the slave's machine goes away
 
 
 @dataclass(eq=False, kw_only=True)

@@ -58,6 +58,8 @@ class Instance:
 def configure(url: str, *, base: Path, output: Path) -> str:
     """Write `output`, readable by its owner alone: `base`, the instance's attribute over it, its identity over both.
 
+    The slave watches the same server for a preemption, unless the attribute says otherwise.
+
     Gives the slave's id. Raises MetadataUnavailable, ConfigurationError, which leave `output` as it was, and OSError.
     """
     instance = fetch_instance(url)
@@ -65,7 +67,7 @@ def configure(url: str, *, base: Path, output: Path) -> str:
     told, more = parse_ini(instance.settings, where=f"the instance's attribute {SETTINGS_ATTRIBUTE}")
     if problems or more:
         raise ConfigurationError("\n".join(problems + more))
-    _write(output, {**own, **told, **instance.values})
+    _write(output, {**own, "slave.metadata_url": url, **told, **instance.values})
     return instance.name
 
 
@@ -99,20 +101,21 @@ def _ask(url: str) -> Any:
             raise _NotYet(f"the metadata server at {url} did not answer: {exc}") from exc
     if response.status_code >= 500:
         raise _NotYet(f"the metadata server at {url} answered {response.status_code}")
-    _refuse_impostor(response)
+    refuse_impostor(response, "--metadata")
     try:
         return response.json()
     except requests.JSONDecodeError as exc:
         raise MetadataUnavailable(f"the metadata server at {url} did not answer with JSON: {exc}") from exc
 
 
-def _refuse_impostor(response: requests.Response) -> None:
+def refuse_impostor(response: requests.Response, source: str) -> None:
+    """Raise MetadataUnavailable for what is no answer of a metadata server; `source` is where its address is from."""
     if response.status_code != 200:
         raise MetadataUnavailable(f"the metadata server at {response.url} answered {response.status_code}")
     for name, value in FLAVOR.items():
         if response.headers.get(name) != value:
             raise MetadataUnavailable(
-                f"{response.url} is no metadata server: its answer lacks {name}: {value}; correct --metadata"
+                f"{response.url} is no metadata server: its answer lacks {name}: {value}; correct {source}"
             )
 
 

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 IDLE_SECONDS = 5  # how long an idle slot waits in one reserve: also how late it may notice a drain
 PAUSE_SECONDS = 1.0  # between two looks while the slot may not reserve, or a server is away
 AVOID_SECONDS = 1  # how long an entry waits for another slave than the one it failed on
+_RELEASED = {Stop.HANDED_BACK: "the slave leaves", Stop.PREEMPTED: "the slave's machine was preempted"}
 MAX_UNRECORDED = 16  # results of a slot whose upload or recording is under way; more would fill the disk
 
 
@@ -101,10 +102,16 @@ class Slot:
         reservation = self._reserve()
         if reservation is None:
             return
-        if self._shop.standing.is_draining:  # since we began to wait for an entry
-            self._give_back(reservation, delay_seconds=0)
-        else:
-            self._take(reservation)
+        # Before the look at the drain: the heartbeat, which learns of a drain and then asks who is busy, must not call
+        # a slave drained that is about to claim.
+        self.is_busy = True
+        try:
+            if self._shop.standing.is_draining:  # since we began to wait for an entry
+                self._give_back(reservation, delay_seconds=0)
+            else:
+                self._take(reservation)
+        finally:
+            self.is_busy = False
 
     def _reserve(self) -> Reservation | None:
         may_wait = self._unrecorded.value == 0
@@ -154,14 +161,11 @@ class Slot:
 
     def _work(self, holding: Holding) -> None:
         self._shop.holdings.add(holding)
-        self.is_busy = True
         try:
             ran = run_attempt(holding, self._shop.cache, self._runner)
         except BaseException:
             self._shop.holdings.remove(holding)
             raise
-        finally:
-            self.is_busy = False
         self._hand_on(holding, ran)
 
     def _hand_on(self, holding: Holding, ran: RunResult | SetupFailure | None) -> None:
@@ -203,8 +207,8 @@ class Slot:
         self._shop.holdings.remove(holding)
         if holding.stopped is Stop.CANCELED:
             _ignore_gone(lambda: self._queue.finish(holding.reservation))
-        elif holding.stopped is Stop.HANDED_BACK:
-            self._shop.claims.release(holding.claim, "the slave leaves")
+        elif holding.stopped in _RELEASED:
+            self._shop.claims.release(holding.claim, _RELEASED[holding.stopped])
             self._give_back(holding.reservation, delay_seconds=0)
         else:
             # Taken: whoever holds the claim now sees to the attempt, and to an entry that is still ours.

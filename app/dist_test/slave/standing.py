@@ -1,4 +1,4 @@
-"""Whether a slave takes tasks: drains, and the quarantine of a slave on which nothing can be set up."""
+"""Whether a slave takes tasks: drains, preemption, and the quarantine of a slave on which nothing can be set up."""
 
 import threading
 import time
@@ -16,6 +16,7 @@ class Standing:
         self._clock = clock
         self._quarantine_retry = quarantine_retry.total_seconds()
         self._wanted = "run"
+        self._is_preempted = False
         self._setup_failures = 0
         self._reason = ""
         self._next_try = 0.0
@@ -23,7 +24,8 @@ class Standing:
 
     @property
     def is_draining(self) -> bool:
-        return self.leaving.is_set() or self._wanted == "drain"
+        # An instance that is to be deleted takes nothing either.
+        return self.leaving.is_set() or self._is_preempted or self._wanted != "run"
 
     @property
     def message(self) -> str:
@@ -31,15 +33,24 @@ class Standing:
         with self._lock:
             return self._reason if self._is_quarantined else ""
 
-    def state(self, *, busy: int) -> str:
-        """The state for the slave's row: up, draining, drained or quarantined."""
+    def state(self, *, holds: bool) -> str:
+        """The state for the slave's row: up, draining, drained, preempted or quarantined.
+
+        holds: whether anything would be lost with the machine, a task or a result that is not recorded yet.
+        """
+        if self._is_preempted:
+            return "preempted"
         if self.is_draining:
-            return "draining" if busy else "drained"
+            return "draining" if holds else "drained"
         return "quarantined" if self.message else "up"
 
     def want(self, wanted: str) -> None:
-        """Note what the slave's row asks for: run or drain."""
+        """Note what the slave's row asks for: run, drain or delete."""
         self._wanted = wanted
+
+    def preempt(self) -> None:
+        """Note that the cloud takes the machine away; nothing takes that back."""
+        self._is_preempted = True
 
     def may_reserve(self) -> bool:
         """Whether a slot may take another entry now. In quarantine one may try, every now and then."""

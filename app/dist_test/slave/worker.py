@@ -21,6 +21,7 @@ from dist_test.slave.heartbeat import Heartbeat
 from dist_test.slave.holdings import Holdings, Stop
 from dist_test.slave.master_client import MasterClient
 from dist_test.slave.metrics import BUSY, SLOTS
+from dist_test.slave.preemption import PreemptionWatch
 from dist_test.slave.slot import Slot, Workshop
 from dist_test.slave.standing import Standing
 from dist_test.slave.uploads import Uploader
@@ -76,6 +77,7 @@ class Worker:
             every=min(settings.heartbeat_every, settings.beanstalk.time_to_run / 3),
             lease=settings.lease,
         )
+        self._watch = None if settings.metadata_url is None else PreemptionWatch(settings.metadata_url, self.preempt)
 
     def busy(self) -> int:
         """How many slots run a task."""
@@ -87,6 +89,14 @@ class Worker:
             self._hurry.set()
         self._standing.leaving.set()
 
+    def preempt(self) -> None:
+        """Hand back what runs, now: the machine goes away in half a minute. What has ended is still recorded."""
+        logger.warning("The machine is preempted: handing back %d tasks", self.busy(), extra={"action": "preempted"})
+        self._standing.preempt()
+        self._holdings.stop_all(Stop.PREEMPTED)
+        self._heartbeat.hurry()
+        self._hurry.set()
+
     def start(self) -> None:
         """Register and begin to take tasks. Raises RunError."""
         self._register()
@@ -94,6 +104,8 @@ class Worker:
         BUSY.set_function(self.busy)
         self._shop.writer.start()
         self._heartbeat.start()
+        if self._watch is not None:
+            self._watch.start()
         for slot in self._slots:
             slot.start()
         logger.info("Slave %s takes tasks on %d slots", self._settings.slave_id, len(self._slots))
@@ -120,6 +132,8 @@ class Worker:
                 self._shop.claims.release(holding.claim, "the slave leaves")
 
     def _close(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
         self._shop.uploader.close()
         if not self._shop.writer.stop(timeout_seconds=WRITE_SECONDS):
             logger.error("Not all results could be recorded; their attempts run again when their leases lapse")

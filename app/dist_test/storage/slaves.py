@@ -31,7 +31,8 @@ class SlaveDescription:
 class Slave(SlaveDescription):
     """A slave as it last described itself.
 
-    `state` is up, draining, drained, preempted or quarantined; `want` is run, drain or delete. `idle_since` is None while a task runs.
+    `state` is up, draining, drained, preempted or quarantined; `want` is run, drain or delete. `idle_since` is
+    None while a task runs.
     """
 
     busy: int

@@ -1,5 +1,6 @@
 """The heartbeat: what it stops, and when it stops everything."""
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import cast
@@ -26,11 +27,13 @@ class FakeClaims:
         self.answer = HeartbeatAnswer(lost=frozenset(), canceled=frozenset(), want="run")
         self.is_away = False
         self.renewed: list[Sequence[Claim]] = []
+        self.states: list[str] = []
 
     def renew(self, claims: Sequence[Claim], *, busy: int, state: str, message: str) -> HeartbeatAnswer:
         if self.is_away:
             raise DatabaseUnavailable("away")
         self.renewed.append(claims)
+        self.states.append(state)
         return self.answer
 
 
@@ -54,11 +57,12 @@ class Bench:
         self.clock, self.claims, self.queue = Clock(), FakeClaims(), FakeQueue()
         self.holdings, self.standing = Holdings(), Standing(quarantine_retry=LEASE)
         self.registered = 0
+        self.busy = 1
         self.heartbeat = Heartbeat(
             cast(Claims, self.claims),
             self.holdings,
             self.standing,
-            busy=lambda: 1,
+            busy=lambda: self.busy,
             register=self._register,
             every=timedelta(seconds=5),
             lease=LEASE,
@@ -125,6 +129,31 @@ def test_what_is_wanted_is_noted_and_a_row_that_is_gone_is_written_again(bench: 
     bench.claims.answer = HeartbeatAnswer(lost=frozenset(), canceled=frozenset(), want=None)
     bench.heartbeat.beat()
     assert bench.registered == 1
+
+
+def test_a_slave_is_drained_once_its_last_result_is_recorded(bench: Bench) -> None:
+    uploading = bench.hold(1)
+    bench.claims.answer = HeartbeatAnswer(lost=frozenset(), canceled=frozenset(), want="drain")
+    bench.standing.want("drain")
+    bench.heartbeat.beat()
+    bench.busy = 0
+    bench.heartbeat.beat()
+    bench.holdings.remove(uploading)
+    bench.heartbeat.beat()
+    assert bench.claims.states == ["draining", "draining", "drained"]
+
+
+def test_a_beat_comes_early_when_there_is_news(bench: Bench) -> None:
+    bench.heartbeat.start()
+    deadline = time.monotonic() + 4
+    while not bench.claims.states and time.monotonic() < deadline:
+        time.sleep(0.01)
+    bench.standing.preempt()
+    bench.heartbeat.hurry()
+    while bench.claims.states[-1] != "preempted" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    bench.heartbeat.stop()
+    assert bench.claims.states[-1] == "preempted"
 
 
 def test_what_is_added_after_everything_was_stopped_is_stopped_too(bench: Bench) -> None:

@@ -78,6 +78,14 @@ def test_the_instance_says_who_the_slave_is(metadata: FakeMetadata, base: Path) 
     assert (settings.zone, settings.mig, settings.template) == ("us-central1-a", "slaves-spot", "slave-v7")
 
 
+def test_the_server_is_watched_for_a_preemption_unless_the_attribute_says_not(
+    metadata: FakeMetadata, base: Path
+) -> None:
+    assert _configured(metadata, base).metadata_url == metadata.url
+    metadata.attributes["dist-test-settings"] += "metadata_url =\n"
+    assert _configured(metadata, base).metadata_url is None
+
+
 def test_the_attribute_wins_over_the_image_and_leaves_the_rest(metadata: FakeMetadata, base: Path) -> None:
     settings = _configured(metadata, base)
     assert (settings.slots, settings.work_dir) == (8, Path("/srv/work"))
