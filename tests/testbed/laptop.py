@@ -87,12 +87,6 @@ class Laptop:
         answer.raise_for_status()
         return answer.json()
 
-    def text(self, link: str) -> str:
-        """What a link of the master's, such as that of a log, leads to."""
-        answer = requests.get(link, verify=str(self.certificate), timeout=30)
-        answer.raise_for_status()
-        return answer.text
-
     def _configuration(self) -> Path:
         """An empty file, so that no configuration of whoever runs the tests is read."""
         path = self.directory / "client.cnf"

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,14 @@ from tests.testbed.conftest import Phase
 from tests.testbed.deployments import REPOSITORY, deploy_with_ansible, environment_for, program, resolve
 from tests.testbed.disclosure import CommandLines, secrets_of
 from tests.testbed.laptop import Laptop
-from tests.testbed.live import LiveCluster, RunningJob, wait
+from tests.testbed.live import LiveCluster, wait
 
 pytestmark = pytest.mark.full
 
 _TASK_VIEW = Path(__file__).with_name("task_view.py")
 _PORT_SCAN = Path(__file__).with_name("port_scan.py")
 _METADATA = "169.254.169.254"
+_FOUND = "found.json"
 _ANSIBLE = ("ansible-playbook", "-vvv", "--diff", "-i", "inventories/testbed/hosts.yml", "playbooks/site.yml")
 # Another value, so that the second tool writes the files with secrets again; two slots: tasks that see each other.
 _CHANGED = {"slave_slots": 2, "master_threads": 9, "isolate_threads": 9}
@@ -145,7 +147,7 @@ def services(bed: Bed) -> list[str]:
 
 
 def probe(live: LiveCluster, metadata_server: str, neighbour: Neighbour, secrets: Sequence[str]) -> str:
-    """A script that prints what tests/testbed/task_view.py sees."""
+    """A script that writes what tests/testbed/task_view.py sees."""
     slave = neighbour.host.ssh("systemctl show --value --property=MainPID dist-test-slave").strip()
     commands = ["sudo -n true", "su -c true", "journalctl -q -n 1 --system | grep .", "systemctl stop dist-test-slave"]
     told = {
@@ -156,7 +158,8 @@ def probe(live: LiveCluster, metadata_server: str, neighbour: Neighbour, secrets
         "secrets": [secret[::-1] for secret in secrets],
         "processes": [str(neighbour.pid), slave],
     }
-    return f"cat > view.py <<'END'\n{_TASK_VIEW.read_text()}\nEND\npython3 view.py {shlex.quote(json.dumps(told))}"
+    look = f"python3 view.py {shlex.quote(json.dumps(told))} > {_FOUND}"
+    return f"cat > view.py <<'END'\n{_TASK_VIEW.read_text()}\nEND\n{look}"
 
 
 def test_slave_itself_reaches_all_that_tasks_must_not(live: LiveCluster, metadata_server: str) -> None:
@@ -172,18 +175,24 @@ def test_task_reaches_no_secret_no_service_and_no_other_task(
 ) -> None:
     live = deployed.live
     script = probe(live, metadata_server, neighbour, deployed.secrets)
-    tasks = [{"isolate_hash": live.archive(script), "description": f"probe{n}"} for n in range(3)]
-    found = _outputs(live, live.submit(tasks))
+    found = findings(live, script)
     assert neighbour.host.name in {slave for slave, _ in found}
-    assert [(slave, json.loads(output)) for slave, output in found] == [(slave, {}) for slave, _ in found]
+    assert [seen for _, seen in found] == [{}] * len(found)
 
 
-def _outputs(live: LiveCluster, job: RunningJob) -> list[tuple[str, str]]:
-    """Slave and standard output of each attempt of a job that has to succeed."""
-    status = job.exit_status(180)
-    attempts = live.attempts(job.job_id)
-    assert status == 0, f"{attempts}\n{job.said}"
-    return [(attempt["slave_id"], live.laptop.text(attempt["stdout_url"])) for attempt in attempts]
+def findings(live: LiveCluster, script: str, **fields: object) -> list[tuple[str, object]]:
+    """Slave, and what was seen, of tasks that run the script, enough of them for every slot."""
+    common = {"isolate_hash": live.archive(script), "artifact_archive_globs": [_FOUND], **fields}
+    job = live.submit([common | {"description": f"probe{n}"} for n in range(2 * _CHANGED["slave_slots"])])
+    status = job.exit_status(300)
+    slaves = {attempt["description"]: attempt["slave_id"] for attempt in live.attempts(job.job_id)}
+    assert status == 0, f"{live.attempts(job.job_id)}\n{job.said}"
+    assert len(list(job.results_dir.glob("*.zip"))) == len(slaves)
+    # TASK.ATTEMPT.DESCRIPTION.zip
+    return [
+        (slaves[path.name.split(".")[2]], json.loads(zipfile.ZipFile(path).read(_FOUND)))
+        for path in job.results_dir.glob("*.zip")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +205,7 @@ def image(deployed: Deployed) -> str:
         "slave_container_global_args": "--runtime runc --cgroup-manager=cgroupfs --storage-driver=vfs",
         "slave_container_args": "--pull=never --ulimit nofile=10000:10000 --ulimit nproc=1000:1000",
     }
-    deploy_with_ansible("testbed", "-e", json.dumps(_CHANGED | settings), "--limit", "slaves")
+    deploy_with_ansible("testbed", "-e", json.dumps(_CHANGED | settings))
     for name in ("slave1", "slave2"):
         deployed.live.bed.host(name).ssh(f"cd / && sudo tar -c {_IMAGE_PATHS} | {_PODMAN} import - {_IMAGE}")
     deployed.live.become_whole()
@@ -213,9 +222,8 @@ def test_container_reaches_no_secret_no_service_and_no_other_task(
 ) -> None:
     live = deployed.live
     script = probe(live, metadata_server, neighbour, deployed.secrets)
-    tasks = [{"isolate_hash": live.archive(script), "description": f"probe{n}", "docker_image": image} for n in (0, 1)]
-    found = _outputs(live, live.submit(tasks))
-    assert [json.loads(output) for _, output in found] == [{}, {}]
+    found = findings(live, script, docker_image=image)
+    assert [seen for _, seen in found] == [{}] * len(found)
 
 
 # --- What strangers reach ---------------------------------------------------------------------------------------------
