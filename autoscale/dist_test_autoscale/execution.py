@@ -97,7 +97,7 @@ class Executor:
 
     def close(self) -> None:
         """End the threads."""
-        self._pool.shutdown(wait=False)
+        self._pool.shutdown()
 
     def _asked(self, order: Order, action: Action) -> Outcome:
         ask = Ask.RUN if action.kind is Kind.UNDRAIN else Ask.DRAIN

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Protocol
 
 from dist_test.errors import DatabaseRefused, DatabaseUnavailable, NotLeader
@@ -37,11 +36,10 @@ class Leader:
         self._term: Term | None = None
         self._lock = threading.Lock()  # fences come from the threads of several groups
 
-    def lead(self, begin: Callable[[Term], None] = lambda term: None) -> Term | None:
+    def lead(self) -> Term | None:
         """The term in which we lead; None while another does, or while nobody can know.
 
-        `begin` is called with each new term. Whoever lost the lock for a moment begins a new term: somebody else may
-        have led meanwhile.
+        Whoever lost the lock for a moment begins a new term: somebody else may have led meanwhile.
         """
         with self._lock:
             if self._term is not None and self._candidate.still_holds():
@@ -49,8 +47,6 @@ class Leader:
             self._lose()
             if self._candidate.holds():
                 self._term = self._begin()
-            if self._term is not None:
-                begin(self._term)
             return self._term
 
     def fence(self) -> None:

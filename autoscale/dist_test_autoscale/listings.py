@@ -55,8 +55,8 @@ class Listings:
         )
 
     def close(self) -> None:
-        """End the threads, without waiting for a call that hangs."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the threads; a call that hangs has its own end."""
+        self._pool.shutdown(cancel_futures=True)
 
     def _take(self, name: str) -> bool:
         """Take what the call about a group has found; say whether it is good."""

@@ -38,7 +38,7 @@ def repair(policy: PolicySettings, snapshot: Snapshot, fleet: Fleet, known: Mapp
     kept = {group: backoff for group, backoff in known.items() if not backoff.is_forgotten(snapshot.now)}
     causes = _causes_of_backoff(failed, _stillborn(fleet))
     begun = {
-        group: _next_backoff(kept.get(group), snapshot.now)
+        group: next_backoff(kept.get(group), snapshot.now)
         for group in sorted(causes)
         if group not in kept or not kept[group].holds(snapshot.now)
     }
@@ -87,7 +87,8 @@ def _error(member: Member) -> str:
     return ", ".join(sorted(set(member.instance.errors))) or "instances that take too long to be made"
 
 
-def _next_backoff(previous: Backoff | None, now: float) -> Backoff:
+def next_backoff(previous: Backoff | None, now: float) -> Backoff:
+    """The back-off that begins now, after one that is not forgotten yet."""
     seconds = FIRST_BACKOFF_S if previous is None else min(2 * previous.seconds, LAST_BACKOFF_S)
     return Backoff(until=now + seconds, seconds=seconds)
 

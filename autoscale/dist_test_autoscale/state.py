@@ -75,6 +75,13 @@ class State:
         """The same, with slaves bought now."""
         return replace(self, bought=_spend(self.bought, now, slaves))
 
+    def note_not_bought(self, now: float, slaves: int) -> "State":
+        """The same, with so many fewer slaves bought now than were decided: the budget is there for the next try."""
+        if not slaves or not self.bought or self.bought[-1].at != now:
+            return self
+        *before, last = self.bought
+        return replace(self, bought=(*before, replace(last, slaves=max(0, last.slaves - slaves))))
+
     def note_drained(self, now: float, slaves: int) -> "State":
         """The same, with slaves drained now."""
         return replace(self, drained=_spend(self.drained, now, slaves))

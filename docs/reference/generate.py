@@ -35,6 +35,8 @@ LOADERS: tuple[tuple[str, Callable[[Mapping[str, str]], object], Mapping[str, st
     ("client", records.load_client_settings, {}),
     ("master", records.load_master_settings, {}),
     ("slave", records.load_slave_settings, {}),
+    ("autoscaler", records.load_mysql_settings, {}),
+    ("autoscaler", records.load_beanstalk_settings, {}),
     ("isolate server", records.load_isolate_settings, {}),
     ("isolate server with S3", records.load_isolate_settings, {"DIST_TEST_ISOLATE_SERVER_STORE": "s3:bucket"}),
 )

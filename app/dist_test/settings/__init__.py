@@ -8,9 +8,11 @@ from dist_test.settings.records import (
     MasterSettings,
     MysqlSettings,
     SlaveSettings,
+    load_beanstalk_settings,
     load_client_settings,
     load_isolate_settings,
     load_master_settings,
+    load_mysql_settings,
     load_slave_settings,
 )
 from dist_test.settings.source import configuration_path, parse_ini
@@ -24,9 +26,11 @@ __all__ = [
     "MysqlSettings",
     "SlaveSettings",
     "configuration_path",
+    "load_beanstalk_settings",
     "load_client_settings",
     "load_isolate_settings",
     "load_master_settings",
+    "load_mysql_settings",
     "load_slave_settings",
     "parse_ini",
 ]

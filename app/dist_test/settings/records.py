@@ -264,6 +264,22 @@ def load_isolate_settings(environ: Mapping[str, str] | None = None) -> IsolateSe
     return settings
 
 
+def load_mysql_settings(environ: Mapping[str, str] | None = None) -> MysqlSettings:
+    """Read how to reach the database, and nothing else. Raises ConfigurationError."""
+    source = _open(environ)
+    settings = _mysql(source)
+    source.check()
+    return settings
+
+
+def load_beanstalk_settings(environ: Mapping[str, str] | None = None) -> BeanstalkSettings:
+    """Read how to reach beanstalkd, and nothing else. Raises ConfigurationError."""
+    source = _open(environ)
+    settings = _beanstalk(source)
+    source.check()
+    return settings
+
+
 def _open(environ: Mapping[str, str] | None) -> Source:
     environ = os.environ if environ is None else environ
     return Source(configuration_path(environ), environ)

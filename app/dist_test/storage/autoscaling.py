@@ -157,10 +157,10 @@ _THIS_SLAVE = """
 _ASK = {
     Ask.RUN: text(f"{_THIS_SLAVE} AND want IN ('drain', 'run')"),
     Ask.DRAIN: text(f"{_THIS_SLAVE} AND want IN ('run', 'drain')"),
-    Ask.DELETE: text(
-        f"{_THIS_SLAVE} AND want IN ('drain', 'delete') AND state = 'drained' AND busy = 0"
-        f" AND slave_id NOT IN (SELECT slave_id FROM ({_LEASES}) AS leases WHERE slave_id IS NOT NULL)"  # noqa: S608
-    ),
+    Ask.DELETE: text(f"""{_THIS_SLAVE}
+        AND want IN ('drain', 'delete') AND state = 'drained' AND busy = 0
+        AND slave_id NOT IN (SELECT slave_id FROM ({_LEASES}) AS leases WHERE slave_id IS NOT NULL)
+    """),  # noqa: S608  # of constants
 }
 
 _IS_ALIVE = text(f"""
