@@ -60,7 +60,8 @@ class FakeComputeEngine:
     """The project `project`, with the groups that were added.
 
     faults: see Fault. error_rate: part of all calls that fail by `dice`. per_minute: calls that a minute may have.
-    tokens: those that are taken; None for any and none. calls: all that were allowed, for tests to look at.
+    tokens: those that are taken; None for any and none. calls: all that were allowed, for tests to look at. on_call:
+    told of each before it is answered.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class FakeComputeEngine:
         self.per_minute = 1_000_000
         self.tokens: set[str] | None = None
         self.calls: list[Call] = []
+        self.on_call: Callable[[Call], None] = _ignore
         self.violations: list[str] = []
         self.operation_polls = 0  # how often an operation is found running before it is done
         self.world = World(clock, driver or NoDriver(), times or Times())
@@ -131,6 +133,7 @@ class FakeComputeEngine:
             return self._told(request)
         call = description().read(request)
         fault = self._note(call, request)
+        self.on_call(call)
         if fault is not None and fault.hangs:
             time.sleep(fault.hangs)
         if fault is not None and not fault.operation_error and not fault.does_it_all_the_same:
@@ -265,6 +268,10 @@ class FakeComputeEngine:
             raise NotAllowed(f"the fake cannot be told {request.target}")
         acts[url.path](names[0])
         return 200, {}
+
+
+def _ignore(call: Call) -> None:
+    """Nobody wants to know."""
 
 
 def _members(group: Group, named: Sequence[str]) -> list[Machine]:
