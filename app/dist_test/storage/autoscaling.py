@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Connection, Double, Executable, Integer, bindparam, text
+from sqlalchemy import BigInteger, Connection, Executable, bindparam, text
 
 from dist_test.storage.database import Database
 from dist_test.storage.schema import AnyRow, Moment
@@ -122,13 +122,7 @@ _WORK = text("""
     JOIN jobs ON jobs.job_key = unfinished.job_key
     GROUP BY unfinished.job_key, jobs.job_id
     ORDER BY unfinished.job_key
-""").columns(
-    waiting=Integer,
-    waiting_seconds=Double,
-    running=Integer,
-    running_seconds_left=Double,
-    longest_seconds=Double,
-)
+""")
 
 _LEASES = """
     SELECT slave_id FROM attempts
@@ -220,7 +214,7 @@ class Autoscaling:
             slaves = connection.execute(_SLAVES, {"forgotten": microseconds(FORGOTTEN_AFTER)}).all()
             return ClusterReading(
                 now=connection.execute(_NOW).scalar_one(),
-                jobs=tuple(JobWork(**row._mapping) for row in jobs),
+                jobs=tuple(map(_job, jobs)),
                 slaves=tuple(_slave(row) for row in slaves),
             )
 
@@ -292,6 +286,18 @@ class Autoscaling:
             return int(connection.execute(statement, values).rowcount)
 
         return self._database.run_each(work, attempts=self._attempts)
+
+
+def _job(row: AnyRow) -> JobWork:
+    # Sums are decimals.
+    return JobWork(
+        job_id=row.job_id,
+        waiting=int(row.waiting),
+        waiting_seconds=float(row.waiting_seconds),
+        running=int(row.running),
+        running_seconds_left=float(row.running_seconds_left),
+        longest_seconds=float(row.longest_seconds),
+    )
 
 
 def _slave(row: AnyRow) -> SlaveRow:
