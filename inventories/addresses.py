@@ -83,7 +83,11 @@ def is_from_example(value: Any) -> bool:
 def networks_are_networks(inventory: Inventory) -> Iterator[Mistake]:
     for host in inventory.hosts:
         for name in sorted(name for name in host.values if name.endswith("_networks")):
-            for value in host.get(name) or () if isinstance(host.get(name), list) else ():
+            values = host.get(name)
+            if isinstance(values, str) and inventory.entry_for(host, name):
+                instead = "write a list, `- value` lines below it"
+                yield Mistake(place=inventory.place_for(host, name), key=name, wrong="it is no list", instead=instead)
+            for value in values if isinstance(values, list) else ():
                 if wrong := _wrong_network(str(value)):
                     instead = "write ADDRESS/BITS with nothing but zeros after the first BITS, such as 10.20.0.0/16"
                     yield Mistake(place=inventory.place_for(host, name), key=name, wrong=wrong, instead=instead)

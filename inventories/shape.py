@@ -85,6 +85,17 @@ def every_host_is_in_the_cluster(inventory: Inventory) -> Iterator[Mistake]:
             )
 
 
+def hosts_are_not_misspelt(inventory: Inventory) -> Iterator[Mistake]:
+    """A name that only groups know, while a host of nearly that name is in no group, is that host's."""
+    idle = {host.name for host in inventory.hosts if host.roles == ("base",)}
+    known = {entry.scope for entry in inventory.entries if entry.is_host}
+    for host in inventory.hosts:
+        near = nearest(host.name, idle - {host.name})
+        if near and host.name not in known:
+            wrong = f"nothing is said about this host, and {near} is in no group"
+            yield Mistake(place=host.place, key=host.name, wrong=wrong, instead=f"did you mean {near}?")
+
+
 def needed_groups_have_hosts(inventory: Inventory) -> Iterator[Mistake]:
     for group, consequence in NEEDED.items():
         if not inventory.hosts_of(group) and not (group == "slaves" and inventory.discovers_slaves):
@@ -202,6 +213,7 @@ RULES: tuple[Rule, ...] = (
     host_files_name_hosts,
     no_values_for_all,
     every_host_is_in_the_cluster,
+    hosts_are_not_misspelt,
     needed_groups_have_hosts,
     something_serves_s3,
     one_host_only,

@@ -51,6 +51,19 @@ WORDS = {
     "str": "a single text; quote it where YAML reads something else",
 }
 _PORT = re.compile(r"[a-z0-9_]+_port\Z")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_NAME = (rf"{_LABEL}(\.{_LABEL})*|[0-9A-Fa-f:.]+", "a name or an address alone, without https://, port or path")
+_BUCKET = (r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 of a-z, 0-9, - and .")
+# Texts that a service would stumble over only when hosts have been changed already; and what to write.
+FORMS: Mapping[str, tuple[str, str]] = {
+    "isolate_store": (rf"disk:/.+|s3:{_BUCKET[0]}", "disk:/absolute/path or s3:BUCKET"),
+    "master_other_names": _NAME,
+    "mysql_buffer_pool": (r"[0-9]+[KMGT]?", "a number and K, M, G or T, such as 4G"),
+    "public_name": _NAME,
+    "s3_blobs_bucket": _BUCKET,
+    "s3_results_bucket": _BUCKET,
+    "slave_slots": (r"[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-6]", "a whole number from 1 to 256"),
+}
 
 
 def variables_are_known(inventory: Inventory) -> Iterator[Mistake]:
@@ -85,6 +98,17 @@ def values_are_of_their_kind(inventory: Inventory) -> Iterator[Mistake]:
             yield Mistake(place=entry.place, key=entry.name, wrong=complaint[0], instead=complaint[1])
 
 
+def values_have_their_form(inventory: Inventory) -> Iterator[Mistake]:
+    for entry, _, value in _in_force(inventory):
+        option = inventory.catalog.options.get(entry.name)
+        if entry.name in FORMS and not (option and complain(option, value)):
+            form, words = FORMS[entry.name]
+            for single in scalars(value):
+                if _is_text(single) and not re.fullmatch(form, str(single)):
+                    wrong = f"{_shown(single)} will not do"
+                    yield Mistake(place=entry.place, key=entry.name, wrong=wrong, instead=f"write {words}")
+
+
 def _in_force(inventory: Inventory) -> Iterator[tuple[Entry, Host, Any]]:
     """Each value that the operator wrote, with a host that goes by it and what it is there."""
     for host in inventory.hosts:
@@ -109,6 +133,8 @@ def complain(option: Option, value: Any) -> tuple[str, str] | None:
             return f"{_shown(member)} is none of the choices", f"write {_choices(option)}"
     if _PORT.match(option.name) and option.type == "int" and not 0 < int(value) < 2**16:
         return f"{value} is no port", "write a whole number from 1 to 65535"
+    if option.type == "int" and int(value) < 0:
+        return f"{value} is below 0", "write a number that is not"
     return None
 
 
@@ -175,4 +201,10 @@ def _blame_file(place: Place, key: str, wrong: str) -> Mistake:
     return Mistake(place=place, key=key, wrong=wrong, instead=instead)
 
 
-RULES: tuple[Rule, ...] = (variables_are_known, values_can_be_computed, values_are_of_their_kind, files_exist)
+RULES: tuple[Rule, ...] = (
+    variables_are_known,
+    values_can_be_computed,
+    values_are_of_their_kind,
+    values_have_their_form,
+    files_exist,
+)

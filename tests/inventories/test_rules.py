@@ -158,6 +158,16 @@ def test_a_host_outside_of_the_cluster_is_named() -> None:
     assert found(shape.every_host_is_in_the_cluster, an_inventory(host)) == expected
 
 
+def test_a_host_that_is_misspelt_in_its_group_is_named() -> None:
+    hosts = a_host("slave2"), a_host("slvae2", "slaves", line=56), a_host("slave1", "slaves")
+    inventory = an_inventory(
+        *hosts, entries=[an_entry("ansible_host", scope=host, is_host=True) for host in ("slave1", "slave2")]
+    )
+    assert found(shape.hosts_are_not_misspelt, inventory) == [
+        "hosts.yml:56: slvae2: nothing is said about this host, and slave2 is in no group; did you mean slave2?"
+    ]
+
+
 def test_a_host_without_a_role_is_warned_of() -> None:
     assert found(shape.every_host_is_in_the_cluster, an_inventory(a_host("idle"))) == [
         "hosts.yml:9: warning: idle: the host has no role; "
@@ -282,6 +292,7 @@ def test_an_expression_that_cannot_be_computed_is_named() -> None:
     ("name", "value", "expected"),
     [
         ("slave_slots", "two", "'two' is not a whole number; write a whole number"),
+        ("slave_slots", -1, "-1 is below 0; write a number that is not"),
         ("slave_slots", True, "true is not a whole number; write a whole number"),
         ("slave_slots", None, "the value is empty; write a whole number, or remove the line for the default"),
         ("slave_metadata", "false", "'false' is not true or false; write true or false"),
@@ -312,6 +323,39 @@ def test_a_value_of_a_wrong_kind_is_named(name: str, value: Any, expected: str) 
 def test_a_value_of_the_right_kind_is_fine(name: str, value: Any) -> None:
     inventory = an_inventory(a_host("one", "slaves", **{name: value}), entries=[an_entry(name, value)])
     assert found(values.values_are_of_their_kind, inventory) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("public_name", "https://farm.test/", "write a name or an address alone, without https://, port or path"),
+        ("public_name", "farm.test:443", "write a name or an address alone, without https://, port or path"),
+        ("isolate_store", "disk:blobs", "write disk:/absolute/path or s3:BUCKET"),
+        ("s3_results_bucket", "My_Bucket", "write 3 to 63 of a-z, 0-9, - and ."),
+        ("mysql_buffer_pool", "4 GB", "write a number and K, M, G or T, such as 4G"),
+        ("slave_slots", 0, "write a whole number from 1 to 256"),
+        ("slave_slots", 257, "write a whole number from 1 to 256"),
+    ],
+)
+def test_a_text_that_its_service_would_refuse_is_named(name: str, value: Any, expected: str) -> None:
+    inventory = an_inventory(a_host("one", "slaves", **{name: value}), entries=[an_entry(name, value)])
+    shown = f"'{value}'" if isinstance(value, str) else value
+    assert found(values.values_have_their_form, inventory) == [
+        f"settings.yml:3: {name}: {shown} will not do; {expected}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("public_name", "farm.test"), ("public_name", "localhost"), ("public_name", "10.0.0.1"),
+        ("public_name", "fd00::1"), ("isolate_store", "disk:/srv/blobs"), ("isolate_store", "s3:dist-test-blobs"),
+        ("mysql_buffer_pool", "64M"), ("slave_slots", 256), ("slave_slots", "4"), ("slave_slots", "four"),
+    ],
+)  # fmt: skip
+def test_a_text_that_its_service_takes_is_fine(name: str, value: Any) -> None:
+    inventory = an_inventory(a_host("one", "slaves", **{name: value}), entries=[an_entry(name, value)])
+    assert found(values.values_have_their_form, inventory) == []
 
 
 @pytest.mark.parametrize(
@@ -366,6 +410,14 @@ def test_what_is_left_of_the_example_is_named(value: str) -> None:
 @pytest.mark.parametrize("value", ["10.0.0.1", "0.0.0.0/0", "counterexample.com", "an example", "dist-test", 7, None])
 def test_other_values_do_not_count_as_the_example(value: Any) -> None:
     assert not addresses.is_from_example(value)
+
+
+def test_networks_that_are_no_list_are_named() -> None:
+    host = a_host("one", cluster_networks="10.0.0.0/8", base_trusted_networks="10.0.0.0/8")
+    inventory = an_inventory(host, entries=[an_entry("cluster_networks", "10.0.0.0/8")])
+    assert found(addresses.networks_are_networks, inventory) == [
+        "settings.yml:3: cluster_networks: it is no list; write a list, `- value` lines below it"
+    ]
 
 
 @pytest.mark.parametrize(
