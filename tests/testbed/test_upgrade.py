@@ -1,12 +1,16 @@
 """Upgrades in the middle of a job, and back: nothing is lost, and a release that does not work does not stay."""
 
+from collections.abc import Sequence
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.testbed.bed import HOSTS, Bed
 from tests.testbed.conftest import Phase
 from tests.testbed.laptop import Laptop
 from tests.testbed.live import LiveCluster, RunningJob, wait
-from tests.testbed.releases import Checkout
+from tests.testbed.releases import Checkout, Run
 
 pytestmark = pytest.mark.full
 
@@ -44,22 +48,29 @@ def cluster(bed: Bed, old: Checkout, phase: Phase, tmp_path_factory: pytest.Temp
     return LiveCluster(bed=bed, laptop=Laptop.beside(bed, tmp_path_factory.mktemp("laptop")))
 
 
-def submit(cluster: LiveCluster) -> RunningJob:
-    """A job of many short tasks without retries; returns when both slaves are at work on it."""
+def upgrade_at_work(cluster: LiveCluster, checkout: Checkout, tool: str) -> tuple[Run, Sequence[RunningJob]]:
+    """Upgrade while one job follows the other, so that there is work at each moment, however long it takes."""
     digests = [cluster.archive(f"sleep {seconds}; echo done") for seconds in (2, 3, 4)]
-    job = cluster.submit(
-        [{"isolate_hash": digests[n % 3], "description": f"task{n}", "timeout": 60} for n in range(_TASKS)]
-    )
-    wait(lambda: cluster.running_on(job, "slave1") > 0 and cluster.running_on(job, "slave2") > 0, 60)
-    return job
+    tasks = [{"isolate_hash": digests[n % 3], "description": f"task{n}", "timeout": 60} for n in range(_TASKS)]
+    jobs = [cluster.submit(tasks)]
+    wait(lambda: cluster.running_on(jobs[0], "slave1") > 0 and cluster.running_on(jobs[0], "slave2") > 0, 60)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        upgrade = pool.submit(checkout.upgrade, tool)
+        while not upgrade.done():
+            if jobs[-1].client.poll() is not None:
+                jobs.append(cluster.submit(tasks))
+            futures.wait([upgrade], timeout=1)
+    return upgrade.result(), jobs
 
 
-def assert_nothing_was_lost(cluster: LiveCluster, job: RunningJob) -> None:
+def assert_nothing_was_lost(cluster: LiveCluster, jobs: Sequence[RunningJob]) -> None:
     """Each task ran once, well, and the books agree."""
-    status = job.exit_status(_JOB_SECONDS)
-    attempts = [(attempt["description"], attempt["outcome"]) for attempt in cluster.attempts(job.job_id)]
-    assert sorted(attempts) == sorted((f"task{n}", "succeeded") for n in range(_TASKS)), job.said
-    assert status == 0, job.said
+    expected = sorted((f"task{n}", "succeeded") for n in range(_TASKS))
+    for job in jobs:
+        status = job.exit_status(_JOB_SECONDS)
+        attempts = sorted((attempt["description"], attempt["outcome"]) for attempt in cluster.attempts(job.job_id))
+        assert attempts == expected, job.said
+        assert status == 0, job.said
     cluster.audit()
 
 
@@ -85,11 +96,10 @@ def test_upgrade_and_way_back_lose_nothing_and_leave_what_the_site_would(
 
 
 def _move(cluster: LiveCluster, checkout: Checkout, tool: str, phase: Phase) -> None:
-    job = submit(cluster)
     with phase(f"upgrade with {tool}"):
-        done = checkout.upgrade(tool)
+        done, jobs = upgrade_at_work(cluster, checkout, tool)
     assert done.status == 0, done.said
-    assert_nothing_was_lost(cluster, job)
+    assert_nothing_was_lost(cluster, jobs)
 
 
 @pytest.mark.parametrize("tool", ["ansible", "pyinfra"])
@@ -97,12 +107,11 @@ def test_all_hosts_go_back_when_a_slave_does_not_start(
     cluster: LiveCluster, broken: Checkout, old: Checkout, phase: Phase, tool: str
 ) -> None:
     before = versions(cluster)
-    job = submit(cluster)
     with phase(f"upgrade to a broken release with {tool}"):
-        done = broken.upgrade(tool)
+        done, jobs = upgrade_at_work(cluster, broken, tool)
     assert done.status != 0
     assert "slave1" in done.said
     assert "The schema of the database stays" in done.said
     assert versions(cluster) == before
-    assert_nothing_was_lost(cluster, job)
+    assert_nothing_was_lost(cluster, jobs)
     assert old.deploy("ansible") == []
