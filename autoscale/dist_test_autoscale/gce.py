@@ -133,8 +133,7 @@ class ComputeFleet:
         size = min(target + count, group.max)
         if size <= target:
             return 0
-        request = place.managers.resize(size=size, requestId=request_id, **place.manager)
-        self._change(place, "resize", request, deadline)
+        self._raise_target(place, target, size, request_id, deadline)
         return int(size - target)
 
     def delete(
@@ -154,6 +153,23 @@ class ComputeFleet:
             request = place.managers.deleteInstances(body=body, requestId=own_id, **place.manager)
             self._change(place, "deleteInstances", request, deadline)
         return tuple((instance.name, instance.id) for instance in found)
+
+    def _raise_target(self, place: _Place, target: int, size: int, request_id: str, deadline: float) -> None:
+        """Set the target; again only while it is what it was: an old size would lower one that was raised since."""
+        request = place.managers.resize(size=size, requestId=request_id, **place.manager)
+        for pause in (*PAUSES, None):
+            try:
+                return self._change(place, "resize", request, deadline, pauses=())
+            except CloudUnavailable:
+                if pause is None or self._clock() + pause >= deadline:
+                    raise
+                self._sleep(pause)
+                now = self._get(place, deadline)["targetSize"]
+                if now >= size:
+                    return None  # it was done, and the answer was lost
+                if now != target:
+                    raise
+        return None
 
     def _place(self, group: GroupSettings) -> _Place:
         compute, project = self._compute, self._project
@@ -189,8 +205,10 @@ class ComputeFleet:
             tokens.add(token)
             request = place.managers.listManagedInstances_next(request, answer)
 
-    def _change(self, place: _Place, method: str, request: Any, deadline: float) -> None:
-        operation = self._call(place, method, request, deadline)
+    def _change(
+        self, place: _Place, method: str, request: Any, deadline: float, *, pauses: Sequence[float] = PAUSES
+    ) -> None:
+        operation = self._call(place, method, request, deadline, pauses)
         _refuse_failed(operation, place, method)
         self._await(place, method, operation["name"], min(deadline, self._clock() + OPERATION_SECONDS))
 
@@ -208,10 +226,10 @@ class ComputeFleet:
                 return
             self._sleep(OPERATION_PAUSE)
 
-    def _call(self, place: _Place, method: str, request: Any, deadline: float) -> Any:
-        """Send a request until it is answered, three times at most. Raises CloudError."""
+    def _call(self, place: _Place, method: str, request: Any, deadline: float, pauses: Sequence[float] = PAUSES) -> Any:
+        """Send a request until it is answered, again after each of the pauses. Raises CloudError."""
         name = f"{place.kind}.{method}"
-        for pause in (*PAUSES, None):
+        for pause in (*pauses, None):
             try:
                 return self._send(name, request, deadline)
             except (HttpError, httplib2.HttpLib2Error, GoogleAuthError, OSError) as exc:

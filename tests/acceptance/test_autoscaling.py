@@ -83,7 +83,7 @@ def autoscalers() -> Iterator[ExitStack]:
         yield stack
 
 
-def write_configuration(farm: Farm, endpoint: str, name: str, *, interval_s: int = 2) -> Path:
+def write_configuration(farm: Farm, endpoint: str, name: str, *, interval_s: int = 3) -> Path:
     """The configuration of one autoscaler, with two groups."""
     account, beanstalkd = farm.accounts["autoscaler"], farm.beanstalkd
     secret = farm.directory / "autoscaler-password"
@@ -155,10 +155,12 @@ def test_a_burst_is_worked_off_whatever_happens_and_no_slave_is_left(farm: Farm,
         return int(farm.sql("SELECT COUNT(*) AS n FROM attempts WHERE finished_at IS NOT NULL")[0].n)
 
     # The second group buys what the first one's zone has no room for.
-    wait(lambda: finished() >= 20 and sizes(cloud)["spot-c"] > 0, 60, autoscaler.log_path.read_text)
+    wait(lambda: finished() >= 20 and sizes(cloud)["spot-c"] > 0, 90, autoscaler.log_path.read_text)
     busy = farm.sql("SELECT slave_id FROM slaves WHERE busy > 0 ORDER BY slave_id")
     cloud.preempt(busy[0].slave_id)
-    wait(lambda: finished() >= 60, 60)
+    state = "SELECT state FROM slaves WHERE slave_id = :name"
+    wait(lambda: farm.sql(state, name=busy[0].slave_id) == [("preempted",)], 10)
+    wait(lambda: finished() >= 60, 90, autoscaler.log_path.read_text)
     farm.beanstalkd.kill()
     farm.beanstalkd.start()
 

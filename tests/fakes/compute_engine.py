@@ -72,6 +72,7 @@ class FakeComputeEngine:
         driver: Driver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        description()  # now, and not while somebody waits for the first answer
         self.project = project
         self.faults: list[Fault] = []
         self.error_rate = 0.0
