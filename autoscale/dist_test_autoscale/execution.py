@@ -120,12 +120,16 @@ class Executor:
                     yield act(order, group, action)
 
     def _deleted(self, order: Order, group: GroupSettings, action: Action) -> Outcome:
+        leaving: list[tuple[str, str]] = []
         with _noting(action, asked=len(action.targets)) as note:
-            leaving = [target for target in action.targets if self._may_go(order, target)]
-            if leaving:
-                keys = [(target.name, target.instance_id) for target in leaving]
+            for target in action.targets:
+                if self._may_go(order, target):
+                    leaving.append((target.name, target.instance_id))
+        # Those that were found free are, whatever went wrong with another.
+        if leaving:
+            with _noting_on(note):
                 self._fence.fence()
-                gone = self._fleet.delete(group, keys, _request_id(order, action), order.deadline)
+                gone = self._fleet.delete(group, leaving, _request_id(order, action), order.deadline)
                 note.done = len(gone)
         return note.outcome()
 
@@ -168,13 +172,20 @@ class _Note:
 @contextmanager
 def _noting(action: Action, *, asked: int) -> Iterator[_Note]:
     note = _Note(action=action, asked=asked)
-    try:
+    with _noting_on(note):
         yield note
+
+
+@contextmanager
+def _noting_on(note: _Note) -> Iterator[None]:
+    """Write down what goes wrong instead of raising it."""
+    try:
+        yield
     except (CloudError, DatabaseUnavailable, DatabaseRefused, NotLeader) as exc:
         note.error = str(exc)
         note.lacks_quota = isinstance(exc, CloudQuotaExceeded)
-        what = {"action": "act_failed", "group": action.group}
-        logger.warning("%s of %s failed: %s", action.kind, action.group, exc, extra=what)
+        kind, group = note.action.kind, note.action.group
+        logger.warning("%s of %s failed: %s", kind, group, exc, extra={"action": "act_failed", "group": group})
 
 
 def _request_id(order: Order, action: Action) -> str:
