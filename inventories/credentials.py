@@ -25,7 +25,7 @@ GUESSED_FIRST = (
     "12345",
     "qwerty",
 )
-GENERATE = "run `python -m inventories.passwords {name}`, which writes random ones"
+GENERATE = "run `.venv/bin/python -m inventories.passwords {name}`, which writes random ones"
 
 
 def passwords_are_there(inventory: Inventory) -> Iterator[Mistake]:

@@ -68,8 +68,8 @@ def _write(directory: Path) -> str:
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
     if vault.secrets:
-        return f"{shown}: written and encrypted; `ansible-vault edit {shown}` shows and changes it"
-    return f"{shown}: written in clear; before it goes into a repository: ansible-vault encrypt {shown}"
+        return f"{shown}: written and encrypted; `.venv/bin/ansible-vault edit {shown}` shows and changes it"
+    return f"{shown}: written in clear; before it goes into a repository: .venv/bin/ansible-vault encrypt {shown}"
 
 
 def _refuse(directory: Path, path: Path) -> None:

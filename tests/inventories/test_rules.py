@@ -490,7 +490,7 @@ def test_a_port_of_two_services_is_named(ports: Mapping[str, Any], expected: lis
     assert found(addresses.ports_do_not_clash, an_inventory(host)) == expected
 
 
-GENERATE = "run `python -m inventories.passwords mine`, which writes random ones"
+GENERATE = "run `.venv/bin/python -m inventories.passwords mine`, which writes random ones"
 
 
 @pytest.mark.parametrize(
