@@ -29,7 +29,8 @@ class FakeMetadata:
     """Serves one instance on a port of `host`. Requests against the rules are refused, and kept in `violations`.
 
     attributes: those of the instance. next_statuses: given before anything else is looked at. tokens: given one after
-    the other to who logs in, the last one for ever.
+    the other to who logs in, the last one for ever. watches: requests about a preemption, which a slave makes all the
+    time; requests: all others.
     is_genuine: False makes an answer without the header by which one knows the server.
     """
 
@@ -41,6 +42,7 @@ class FakeMetadata:
         self.next_statuses: deque[int] = deque()
         self.is_genuine = True
         self.requests = 0
+        self.watches = 0
         self.violations: list[str] = []
         self.tokens: deque[str] = deque(["a-token-of-the-machine"])
         self._preempted = "FALSE"
@@ -82,7 +84,9 @@ class FakeMetadata:
 
     def answer(self, target: str, headers: dict[str, str]) -> tuple[int, bytes]:
         """Status and body for a GET."""
-        self.requests += 1
+        is_watch = urlsplit(target).path == f"{ROOT}/instance/preempted"
+        self.watches += is_watch
+        self.requests += not is_watch
         if self.next_statuses:
             return self.next_statuses.popleft(), b""
         if headers.get("metadata-flavor") != "Google":

@@ -54,7 +54,7 @@ def test_the_news_of_a_preemption_is_acted_on_at_once(
     metadata: FakeMetadata, watch: Callable[[], threading.Event]
 ) -> None:
     acted = watch()
-    assert until(lambda: metadata.requests == 2)  # it asked what is, and now waits for a change
+    assert until(lambda: metadata.watches == 2)  # it asked what is, and now waits for a change
     assert not acted.is_set()
 
     metadata.preempt()
@@ -75,7 +75,7 @@ def test_a_server_that_fails_is_asked_again(metadata: FakeMetadata, watch: Calla
     metadata.preempt()
 
     assert watch().wait(10)
-    assert metadata.requests == 4
+    assert metadata.watches == 4
 
 
 def test_something_that_is_no_metadata_server_is_not_believed(
@@ -86,6 +86,6 @@ def test_something_that_is_no_metadata_server_is_not_believed(
 
     acted = watch()
 
-    assert until(lambda: metadata.requests >= 3)
+    assert until(lambda: metadata.watches >= 3)
     assert not acted.is_set()
     assert "its answer lacks Metadata-Flavor: Google; correct slave.metadata_url" in caplog.text
