@@ -183,7 +183,7 @@ CATALOG: tuple[Key, ...] = (
         'Seconds that a slave must have been idle to be given back; "auto" is what a boot takes, 60 at least.',
     ),
     _key("in.min_uptime_s", _SECONDS, 60, "Seconds for which a slave is kept in any case; Google bills 60."),
-    _key("in.max_per_min", integer(1, MAX_SLAVES), 20, "Slaves drained in any 60 seconds, at most."),
+    _key("in.max_per_min", integer(1, MAX_SLAVES), 40, "Slaves drained in any 60 seconds, at most."),
     _key("in.max_fraction", fraction, 0.5, "Part of the slaves that may be drained at once; one always may."),
     _key("in.drain_ack_timeout_s", _SECONDS, 120, "Seconds after which a drain that nothing came of is taken back."),
     _key("group.name", text, None, "Name of a managed instance group.", needed=True),

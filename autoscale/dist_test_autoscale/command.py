@@ -195,9 +195,7 @@ def _add_run(commands: _Commands) -> None:
 
 
 def _add_plan(commands: _Commands) -> None:
-    more = (
-        " Exit status 0: no change is wanted; 10: one is; 20: hold, for lack of a signal. Needs no lock."
-    )
+    more = " Exit status 0: no change is wanted; 10: one is; 20: hold, for lack of a signal. Needs no lock."
     parser = _add(commands, "plan", "say what would be done, and why, and do nothing", more)
     parser.add_argument("--snapshot", metavar="FILE", type=Path, help="decide from this file instead of the world")
     parser.add_argument("--json", action="store_true", help="print the decision as JSON")

@@ -4,6 +4,7 @@ docs/reference/generate.py            write them; `make docs` does
 docs/reference/generate.py --check    name those that are out of date, and exit 1 if there is one
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from dist_test.settings.catalog import CATALOG, Setting
 from dist_test.settings.source import Source
 from dist_test.storage.rights import RIGHTS, Rights
 from dist_test.storage.schema import metadata
+from dist_test_autoscale import catalog as autoscaler
 
 HERE = Path(__file__).parent
 NOTICE = "<!-- Written by generate.py (`make docs`). Changes made here are lost. -->"
@@ -54,6 +56,8 @@ SERVICES = (
     ("dist-test-slave", "configure"),
     ("dist-test-slave", "check"),
     ("dist-test-isolate",),
+    ("dist-test-autoscale",),
+    *(("dist-test-autoscale", name) for name in ("run", "plan", "status", "pin", "unpin", "validate-config")),
 )
 
 SETTINGS_INTRODUCTION = """\
@@ -74,6 +78,17 @@ UTC with microseconds, by the database's own clock. The types are those of the q
 to the bit, and the indexes. Columns of the primary key are in **bold**. Pages and programs read these tables at their
 own risk: they may change with any version, unlike the [HTTP API](http-api.md). Which program may do what on them is in
 [rights.md](rights.md)."""
+
+AUTOSCALER_INTRODUCTION = """\
+# Settings of the autoscaler
+
+`/etc/dist_test/autoscale.toml`, or the file that `--config` names. `dist-test-autoscale validate-config` lists all that
+is wrong with it; the service does not start with unknown or contradictory keys. How to set one up is in
+[autoscale-on-gce.md](../how-to/autoscale-on-gce.md), what the numbers do in
+[autoscaling.md](../explanation/autoscaling.md).
+
+A key in **bold** has to be there, if its table is. Without the table `[autoscale.queue]` or `[autoscale.mysql]`, the
+service reads [the common settings](settings.md) instead, sections `[beanstalk]` and `[mysql]`."""
 
 RIGHTS_INTRODUCTION = """\
 # Database rights
@@ -98,6 +113,7 @@ def main(arguments: list[str]) -> int:
     directory = Path(arguments[arguments.index("--output") + 1]) if "--output" in arguments else HERE
     pages = {
         "settings.md": settings_page,
+        "autoscaler-settings.md": autoscaler_page,
         "schema.md": schema_page,
         "rights.md": rights_page,
         "command-line.md": command_line_page,
@@ -196,6 +212,32 @@ def _asked(load: Callable[[Mapping[str, str]], object], environ: Mapping[str, st
     finally:
         vars(records)["Source"] = Source
     return asked
+
+
+def autoscaler_page() -> str:
+    """Every key of the autoscaler's file, by table."""
+    parts = [NOTICE, AUTOSCALER_INTRODUCTION]
+    for section in autoscaler.SECTIONS:
+        path = ".".join(filter(None, ("autoscale", section)))
+        parts.append(f"## [[{path}]], once for each group" if section == "group" else f"## [{path}]")
+        rows = [_autoscaler_row(key) for key in autoscaler.keys_of(section)]
+        parts.append(_table(("key", "value", "default", "meaning"), rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _autoscaler_row(key: autoscaler.Key) -> tuple[str, ...]:
+    default = "not set" if key.default is None else f"`{json.dumps(key.default)}`"
+    name = f"**`{key.name}`**" if key.needed else f"`{key.name}`"
+    return (name, _kind_of_key(key), default, key.help)
+
+
+def _kind_of_key(key: autoscaler.Key) -> str:
+    """What the parser's own complaint asks for."""
+    try:
+        key.parse(object())
+    except ValueError as exc:
+        return str(exc).removeprefix("give ").partition(", without")[0]
+    raise ValueError(f"no words for the values of {key.name}")
 
 
 def schema_page() -> str:

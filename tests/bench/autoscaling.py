@@ -373,7 +373,7 @@ class TasksPerSlot:
             cluster.delete(name)
 
 
-def our_policy(*, wait_value: float = 20, drained_per_min: int = 20) -> PolicySettings:
+def our_policy(*, wait_value: float = 20, drained_per_min: int = 40) -> PolicySettings:
     """The defaults, but for how dear waiting is and how fast slaves are given back."""
     tables = {"size": {"wait_value": wait_value, "max_total": MAX_SLAVES}, "in": {"max_per_min": drained_per_min}}
     return policy_settings(tables | {"group": [{"name": GROUP, "max": MAX_SLAVES}]}, where="")
@@ -385,7 +385,7 @@ SCALERS: dict[str, Callable[[], Scaler]] = {
     "a slave a task, idle out": SlavePerTask,
     "ours, wait_value 0": lambda: Ours(our_policy(wait_value=0)),
     "ours, the defaults": lambda: Ours(our_policy()),
-    "ours, in.max_per_min 40": lambda: Ours(our_policy(drained_per_min=40)),
+    "ours, in.max_per_min 20": lambda: Ours(our_policy(drained_per_min=20)),
 }
 
 

@@ -26,6 +26,7 @@ from dist_test.model.summary import Counters
 from dist_test.model.task import AttemptKey
 from dist_test.settings.catalog import BY_NAME, CATALOG, SECTIONS
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord, JobRecord
+from dist_test_autoscale.command import ExitStatus as AutoscalerStatus
 
 Record = TypeVar("Record", JobRecord, AttemptRecord)
 
@@ -72,7 +73,8 @@ def test_generated_pages_are_what_the_generator_writes() -> None:
 
 
 def test_a_generated_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
-    for name in ("settings.md", "schema.md", "rights.md", "command-line.md", "inventory.md"):
+    pages = ("settings.md", "autoscaler-settings.md", "schema.md", "rights.md", "command-line.md", "inventory.md")
+    for name in pages:
         shutil.copy(REFERENCE / name, tmp_path)
     (tmp_path / "schema.md").write_text("old")
     checked = generate("--check", "--output", str(tmp_path))
@@ -131,6 +133,12 @@ def test_the_job_format_tells_every_limit(limit: int) -> None:
 @pytest.mark.parametrize("status", ExitStatus)
 def test_every_exit_code_is_explained(status: ExitStatus) -> None:
     assert f"| {status.value} |" in page("exit-codes.md")
+
+
+@pytest.mark.parametrize("status", AutoscalerStatus)
+def test_every_exit_code_of_the_autoscaler_is_explained(status: AutoscalerStatus) -> None:
+    _, _, section = page("exit-codes.md").partition("## `dist-test-autoscale`")
+    assert f"| {status.value} |" in section
 
 
 @pytest.mark.parametrize("outcome", Outcome)

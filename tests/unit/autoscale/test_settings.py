@@ -129,7 +129,7 @@ def test_the_defaults_are_those_of_the_design(path: Path) -> None:
                 stabilize_s=300,
                 idle_grace_s=None,
                 min_uptime_s=60,
-                max_per_min=20,
+                max_per_min=40,
                 max_fraction=0.5,
                 drain_ack_timeout_s=120,
             ),
