@@ -34,9 +34,10 @@ def downgrade() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A tool at its end: its exit status, and all that it said."""
+    """A tool at its end: its exit status, what it printed, and that with its errors."""
 
     status: int
+    printed: str
     said: str
 
 
@@ -107,20 +108,19 @@ class Checkout:
     def _succeed(self, command: Sequence[str]) -> str:
         done = self._run(command)
         assert done.status == 0, done.said
-        return done.said
+        return done.printed
 
     def _run(self, command: Sequence[str]) -> Run:
         done = subprocess.run(
             command,
             cwd=self.path,
-            env=environment_for("testbed"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            env=environment_for("testbed") | {"PYTHONPATH": str(self.path)},
+            capture_output=True,
             text=True,
             check=False,
             timeout=_TIMEOUT_SECONDS,
         )
-        return Run(status=done.returncode, said=done.stdout)
+        return Run(status=done.returncode, printed=done.stdout, said=f"{done.stdout}\n{done.stderr}")
 
     def _replace(self, name: str, pattern: str, replacement: str) -> None:
         path = self.path / name
