@@ -39,12 +39,9 @@ def deploy(role: Role) -> None:
 def empty(role: Role) -> None:
     """Lose all entries; the masters put again what the database knows of. The same as tasks/empty.yml."""
     directory = shlex.quote(role.vars["beanstalkd_binlog_dir"])
-    server.shell(
-        name="beanstalkd | Stop beanstalkd, delete its log, and start it",
-        commands=[
-            f"systemctl stop beanstalkd.service && rm -f {directory}/binlog.* && systemctl start beanstalkd.service"
-        ],
-    )
+    systemd.service(name="beanstalkd | Stop beanstalkd", service="beanstalkd.service", running=False)
+    server.shell(name="beanstalkd | Delete its log", commands=[f"rm -f {directory}/binlog.*"])
+    systemd.service(name="beanstalkd | Start beanstalkd", service="beanstalkd.service", running=True)
 
 
 def _write_settings(role: Role) -> None:
