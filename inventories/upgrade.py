@@ -40,6 +40,9 @@ class Step(StrEnum):
     ACCOUNT = "account"
 
 
+MOVING = (Step.STATE, Step.SERVER, Step.SLAVE, Step.BACKUP)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One step, on hosts that take it at the same time."""
@@ -52,6 +55,17 @@ def batch_size(batch: str, slaves: int) -> int:
     """How many of so many slaves "3" or "25%" are; at least one."""
     number = int(batch.removesuffix("%"))
     return max(1, slaves * number // 100 if batch.endswith("%") else number)
+
+
+def release_of(cluster: Cluster) -> str:
+    """What the upgrade is to. Its name depends on the wheel, which anybody may build anew meanwhile.
+
+    Raises InventoryError when the inventory gives hosts different ones.
+    """
+    releases = sorted({host.roles["base"].vars["base_release"] for host in cluster.hosts.values()})
+    if len(releases) > 1:
+        raise InventoryError(f"base_release is {' and '.join(releases)}; an upgrade is to one release on all hosts")
+    return str(releases[0])
 
 
 def moves(cluster: Cluster, batch: str) -> list[Stage]:
@@ -149,13 +163,15 @@ def main() -> int:
     os.environ.update(environment_of(directory))
     try:
         cluster = loader.load(directory)
+        release = release_of(cluster)
     except InventoryError as exc:
         sys.stderr.write(f"inventories: {exc}\n")
         return FAILED
 
     def run(stage: Stage) -> bool:
         _say(f"=== {stage.step}: {', '.join(stage.hosts)}")
-        words = ["-y", "--data", f"upgrade_step={stage.step}", *limit_words(cluster, stage.hosts)]
+        data = ["--data", f"upgrade_step={stage.step}", "--data", f"upgrade_release={release}"]
+        words = ["-y", *data, *limit_words(cluster, stage.hosts)]
         return run_pyinfra(words, directory, _PLAYBOOK).returncode == 0
 
     return 0 if Upgrade(cluster, batch=arguments.batch, run=run, say=_say).upgrade() else FAILED

@@ -13,7 +13,7 @@ from pyinfra.context import config, host
 from pyinfra.operations import files, python, server
 
 from inventories.cluster import ROOT
-from inventories.upgrade import Step
+from inventories.upgrade import MOVING, Step
 from roles.base.deploy import install_beside
 from roles.operations import Output, prove
 from roles.role import Role, apply
@@ -24,7 +24,7 @@ KEPT = "/opt/dist_test/kept"
 FALLBACK = f"{KEPT}/fallback"
 
 _base = Role.of(host, "base")
-_release = _base.vars["base_release"]
+_release = host.data.get("upgrade_release")
 
 
 def _fallback(name: str, *words: str) -> None:
@@ -39,6 +39,9 @@ def _say_what_runs() -> None:
 _step = host.data.get("upgrade_step")
 if _step not in list(Step):
     raise PyinfraError("an upgrade is made of many runs; say `make upgrade INVENTORY=NAME`")
+
+if _step in MOVING and _base.vars["base_release"] != _release:
+    raise PyinfraError(f"the upgrade is to {_release}, but the checkout has changed since; upgrade again")
 
 if _step == Step.PREPARE:
     files.directory(
@@ -59,7 +62,7 @@ if _step == Step.PREPARE:
     if _base.vars["base_install"]:
         install_beside(_base)
 
-if _step in (Step.STATE, Step.SERVER, Step.SLAVE, Step.BACKUP):
+if _step in MOVING:
     _fallback("Keep what the host can go back to", "keep", _release)
     apply("base")
 if _step == Step.STATE:
