@@ -21,12 +21,13 @@ def machines_work() -> None:
 
 
 @pytest.fixture(scope="module")
-def bed(machines_work: None) -> Iterator[Bed]:
+def bed(machines_work: None, phase: Phase) -> Iterator[Bed]:
     """The five hosts with empty disks; TESTBED_KEEP=1 leaves them up."""
     bed = Bed.from_environment()
     warm = WarmLayer(tree=bed.tree).find()
     bed = bed.with_layers(warm) if warm else bed
-    bed.reset()
+    with phase("root tree and five hosts"):
+        bed.reset()
     yield bed
     if not os.environ.get("TESTBED_KEEP"):
         bed.down()
