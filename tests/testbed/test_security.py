@@ -200,21 +200,36 @@ def image(deployed: Deployed) -> str:
     """Slaves with an engine, and an image of their own Python, made without a registry."""
     settings = {
         "slave_container_engine": "podman",
-        "slave_container_packages": ["podman", "netavark", "aardvark-dns", "iptables", "runc"],
+        "slave_container_packages": ["podman", "netavark", "aardvark-dns", "iptables", "crun"],
         # What podman needs on a machine that is itself a container.
-        "slave_container_global_args": "--runtime runc --cgroup-manager=cgroupfs --storage-driver=vfs",
-        "slave_container_args": "--pull=never --ulimit nofile=10000:10000 --ulimit nproc=1000:1000",
+        "slave_container_global_args": "--runtime crun --cgroup-manager=cgroupfs",
+        "slave_container_args": "--cgroups=disabled --pull=never --ulimit nofile=10000:10000 --ulimit nproc=1000:1000",
     }
+    slaves = [deployed.live.bed.host(name) for name in ("slave1", "slave2")]
+    for slave in slaves:
+        # Its disk is an overlay, on which podman cannot make another. Before podman first runs: it remembers.
+        slave.ssh("sudo mkdir -p /etc/containers")
+        for path, text in _ENGINE_FILES.items():
+            slave.ssh(f"echo {shlex.quote(text)} | sudo tee {path}")
     deploy_with_ansible("testbed", "-e", json.dumps(_CHANGED | settings))
-    for name in ("slave1", "slave2"):
-        deployed.live.bed.host(name).ssh(f"cd / && sudo tar -c {_IMAGE_PATHS} | {_PODMAN} import - {_IMAGE}")
+    for slave in slaves:
+        slave.ssh(f"cd / && sudo tar -c {_IMAGE_PATHS} | sudo podman import - {_IMAGE}")
     deployed.live.become_whole()
     return _IMAGE
 
 
 _IMAGE = "localhost/probe:1"
-_PODMAN = "sudo podman --storage-driver=vfs"
-_IMAGE_PATHS = "bin lib lib64 etc/ld.so.cache etc/passwd usr/bin usr/lib/python3* usr/lib/*-linux-gnu"
+_STORAGE = """
+[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+"""
+_ENGINE_FILES = {
+    "/etc/containers/storage.conf": _STORAGE,
+    "/etc/containers/containers.conf": "[containers]\nkeyring = false\n",
+}
+_IMAGE_PATHS = "bin lib lib64 etc/ld.so.cache etc/passwd usr/bin usr/lib64 usr/lib/python3* usr/lib/*-linux-gnu"
 
 
 def test_container_reaches_no_secret_no_service_and_no_other_task(
