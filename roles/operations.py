@@ -19,11 +19,13 @@ from pyinfra.facts.files import File, Sha256File
 
 SERVICE = "/usr/local/lib/dist_test/service"
 _UNCHANGED = "unchanged"
-# What Ansible's apt module passes.
+# What Ansible's apt module passes; and it waits for another apt, such as the one that Debian starts after a boot.
 _APT = (
     "DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Options::=--force-confdef"
-    " -o Dpkg::Options::=--force-confold"
+    " -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300"
 )
+# The option is for dpkg's lock only; the one of the lists has none.
+_UPDATE = "for pause in 5 15 40; do apt-get -qq update && exit 0; sleep $pause; done; apt-get -qq update"
 
 
 class Output(FactBase[str]):
@@ -99,7 +101,7 @@ def _packages(wanted: list[str]) -> Generator[str]:
     have = host.get_fact(Packages)
     missing = [package for package in wanted if package not in have]
     if missing:
-        yield "apt-get -qq update"
+        yield _UPDATE
         yield f"{_APT} install --no-install-recommends {shlex.join(missing)}"
     auto = [package for package in wanted if have.get(package) == "auto"]
     if auto:

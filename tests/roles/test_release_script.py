@@ -1,5 +1,6 @@
 """Releases side by side: the command `release` of the role base, in a directory of the test's own."""
 
+import fcntl
 import os
 import sys
 import zipfile
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roles.base.files.release import ReleaseError, Releases, activate, main
+from roles.base.files.release import ReleaseError, Releases, activate, alone, main
 
 OLD, NEW = "0.1.0-aaaaaaaaaaaa", "0.2.0-bbbbbbbbbbbb"
 UNITS = ("dist-test-master.service", "dist-test-isolate.service")
@@ -181,6 +182,13 @@ def test_a_release_that_is_not_installed_changes_nothing(both: Releases, tmp_pat
         activate(both, services, "0.3.0-cccccccccccc", UNITS, [], tmp_path / "current")
     assert both.current() == OLD
     assert services.runs_from == {}
+
+
+def test_a_second_deployment_waits_for_the_first(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as second:
+        with alone(tmp_path / "lock"), pytest.raises(BlockingIOError):
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_bad_command_line_is_refused() -> None:

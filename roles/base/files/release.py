@@ -9,19 +9,22 @@ A release is a virtual environment /opt/dist_test/releases/RELEASE, whole when i
     release [--check] prune KEEP                      delete all but the newest KEEP, and those in use
     release activate [--url URL] RELEASE UNIT...      link, restart the units; back again if one is not healthy
 
-Each prints "changed: why" or "unchanged", and exits with 0; with 1 and a message when it could not.
+Each prints "changed: why" or "unchanged", and exits with 0; with 1 and a message when it could not. One at a time works
+on the host; the next waits for it.
 """
 
 # ruff: noqa: T201  # a program: what it prints is its answer
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +32,7 @@ from typing import Protocol
 ROOT = Path("/opt/dist_test")
 EXTRAS = "master,isolate,slave"
 MARKER = ".complete"
+LOCK = Path("/run/dist_test-release.lock")
 # A program that its settings stop ends within a second or two; gunicorn gives up on workers that do not boot in three.
 STEADY = timedelta(seconds=5)
 PATIENCE = timedelta(seconds=90)
@@ -247,6 +251,14 @@ def _activate(releases: Releases, options: argparse.Namespace) -> str | None:
     return f"runs from {options.release}" if is_new else None
 
 
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold the lock. Another deployment would delete the environment that this one is filling."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="release", description="Install and choose releases of dist_test.")
     parser.add_argument("--check", action="store_true", help="change nothing, say what would be changed")
@@ -276,7 +288,8 @@ def main(words: Sequence[str]) -> int:
     # Services read what is installed here as another user.
     os.umask(0o022)
     try:
-        reason = options.act(Releases(ROOT, python="/usr/bin/python3"), options)
+        with nullcontext() if options.check else alone(LOCK):
+            reason = options.act(Releases(ROOT, python="/usr/bin/python3"), options)
     except ReleaseError as exc:
         print(f"release: {exc}", file=sys.stderr)
         return 1
