@@ -166,7 +166,10 @@ class MasterClient:
         try:
             response = self._session.request(method, self.url + path, timeout=self._timeout_seconds, **options)
         except requests.exceptions.SSLError as exc:
-            raise MasterRefused(f"the master {self.url} cannot be trusted: {_reason(exc)}") from exc
+            raise MasterRefused(
+                f"the master {self.url} cannot be trusted: {_reason(exc)}; "
+                "a file with its certificate, named by REQUESTS_CA_BUNDLE, makes it so"
+            ) from exc
         except (
             requests.ConnectionError,
             requests.Timeout,

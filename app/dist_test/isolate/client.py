@@ -189,6 +189,11 @@ class IsolateClient:
             raise IsolateError(
                 f"{self.url} is not an address; give one such as http://isolate.example.com:4242"
             ) from exc
+        except requests.exceptions.SSLError as exc:
+            raise IsolateError(
+                f"the isolate server {self.url} cannot be trusted: {exc}; "
+                "a file with its certificate, named by REQUESTS_CA_BUNDLE, makes it so"
+            ) from exc
         except (requests.RequestException, urllib3.exceptions.HTTPError, _TransportError) as exc:
             raise IsolateServerUnavailable(f"the isolate server {self.url} failed: {exc}") from exc
 
