@@ -60,6 +60,8 @@ def pin(settings: Settings, group: str | None, size: int | None) -> str:
     """Pin a group, or with None everything; give a sentence about it. Raises ConfigurationError."""
     if group is not None:
         _check_size(settings, group, size)
+    elif size is not None:
+        raise ConfigurationError(f"--size is {size}, but of which group? Give --group")
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     with running.open_database(settings) as database:
         Autoscaling(database).pin(EVERY_GROUP if group is None else group, size, by=by)

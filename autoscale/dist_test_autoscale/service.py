@@ -153,7 +153,8 @@ class Service:
             if term.epoch != self._epoch:
                 self._take_over(term)
             tick = self._decide(term, began)
-            self._keep(term, tick)
+            if tick.case.snapshot.jobs is not None:  # else the database is away, and would only make us late
+                self._keep(term, tick)
         self._tell(tick)
         self._last, self._ended_at = tick, self._clock()
         self._metrics.tick_seconds.observe(self._ended_at - began)

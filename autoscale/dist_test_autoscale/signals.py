@@ -16,6 +16,7 @@ from dist_test_autoscale.snapshot import GroupSnapshot, JobSnapshot, QueueSnapsh
 
 logger = logging.getLogger(__name__)
 
+LEAST_S = 1.0  # for the groups, however long the others took: that they were slow is no failure of the groups
 SILENT_KEPT_S = 3600.0  # rows of slaves that were deleted stay: without an instance they are of no interest any more
 
 
@@ -74,7 +75,7 @@ class Signals:
         queue_at = self._monotonic()
         tube = self._read_queue()
         cluster = self._read_cluster()
-        listings = self._groups.read(deadline)
+        listings = self._groups.read(max(deadline, self._monotonic() + LEAST_S))
         now = self._clock.now()
         groups = tuple(self._group(listing, now) for listing in listings)
         if groups and all(group.ok for group in groups):

@@ -232,7 +232,9 @@ class Autoscaling:
     def is_alive(self, slave_id: str, instance_id: str, *, silence: timedelta) -> bool:
         """Whether the slave was heard of within `silence`, or holds a lease."""
         values = {"slave_id": slave_id, "instance_id": instance_id, "silence": microseconds(silence)}
-        row = self._database.run_each(lambda connection: connection.execute(_IS_ALIVE, values).first())
+        row = self._database.run_each(
+            lambda connection: connection.execute(_IS_ALIVE, values).first(), attempts=self._attempts
+        )
         return row is not None
 
     def begin_term(self, leader: str) -> Term:

@@ -32,14 +32,14 @@ def test_an_abstract_socket_is_found() -> None:
         assert manager.recv(100) == b"READY=1"
 
 
-def test_the_watchdog_is_fed_twice_in_its_time(manager: socket.socket) -> None:
+def test_the_watchdog_is_fed_well_within_its_time(manager: socket.socket) -> None:
     clock = FakeClock()
     systemd = Systemd({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "60000000"}, clock=clock.now)
-    for _ in range(6):
-        clock.sleep(10)
+    for _ in range(12):
+        clock.sleep(5)
         systemd.alive()
     manager.setblocking(False)
-    assert [manager.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+    assert [manager.recv(100) for _ in range(4)] == [b"WATCHDOG=1"] * 4
     with pytest.raises(BlockingIOError):
         manager.recv(100)
 
