@@ -40,9 +40,8 @@ def test_a_copy_is_refused_until_every_placeholder_is_replaced(tmp_path: Path, n
     assert checked.returncode == 1
     lines = checked.stdout.splitlines()
     assert any("public_name: dist-test.example.com comes from the example" in line for line in lines)
-    assert any(
-        "mysql_owner_password: it has no value; run `.venv/bin/python -m inventories.passwords mine`" in line for line in lines
-    )
+    hint = "mysql_owner_password: it has no value; run `.venv/bin/python -m inventories.passwords mine`"
+    assert any(hint in line for line in lines)
     assert lines[-1] == f"{mine}: {sum(': warning: ' not in line for line in lines[:-1])} to mend"
     assert all(line.startswith(f"{mine}/") and "; " in line for line in lines[:-1]), checked.stdout
 
