@@ -14,6 +14,7 @@ ROLE_OF_GROUP: Mapping[str, str] = {
     "object_store": "object_store",
     "isolate_servers": "isolate",
     "masters": "master",
+    "autoscaler": "autoscaler",
     "slaves": "slave",
     "backup": "backup",
 }

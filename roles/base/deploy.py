@@ -85,8 +85,9 @@ def install_beside(role: Role) -> None:
     )
     _put("Bring the wheel", wheel, there)
     _put("Bring the constraints", role.vars["base_constraints"], constraints)
-    pip_arguments = role.vars["base_pip_arguments"]
-    _script("base | Install the release", "release", "install", release, there, constraints, *pip_arguments)
+    extras = [f"{there}[{','.join(role.vars['base_extras'])}]"] if role.vars["base_extras"] else []
+    more = [*role.vars["base_pip_arguments"], *extras]
+    _script("base | Install the release", "release", "install", release, there, constraints, *more)
 
 
 def _install_release(role: Role) -> None:

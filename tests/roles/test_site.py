@@ -16,7 +16,7 @@ PLAYS = yaml.safe_load((ROOT / "playbooks/site.yml").read_text())
 WIRING: Mapping[str, Any] = yaml.safe_load((ROOT / "playbooks/group_vars/all.yml").read_text())
 ROLES = [role for play in PLAYS for role in play.get("roles", ())]
 INVENTORIES = sorted(path.parent.name for path in (ROOT / "inventories").glob("*/hosts.yml"))
-STAGES = [{"base"}, {"mysql", "beanstalkd", "object_store"}, {"isolate", "master"}, {"slave", "backup"}]
+STAGES = [{"base"}, {"mysql", "beanstalkd", "object_store"}, {"isolate", "master"}, {"autoscaler", "slave", "backup"}]
 
 
 def _calls(tree: ast.Module) -> Iterator[ast.Call]:
