@@ -39,6 +39,18 @@ def _ssh_port(host: Host) -> Any:
     return host.get("ansible_port") or SSH_PORT
 
 
+def logins_become_root(inventory: Inventory) -> Iterator[Mistake]:
+    for host in inventory.hosts:
+        user = host.get("ansible_user")
+        if user and user != "root" and not host.get("ansible_become"):
+            yield Mistake(
+                place=inventory.place_for(host, "ansible_user"),
+                key="ansible_user",
+                wrong=f"{user} would set up {host.name} without being root there",
+                instead="write ansible_become: true beside it, for sudo",
+            )
+
+
 def hosts_can_reach_each_other(inventory: Inventory) -> Iterator[Mistake]:
     for host in inventory.hosts if len(inventory.hosts) > 1 else ():
         address = str(host.get("cluster_address") or "")
@@ -177,6 +189,7 @@ def _listeners(host: Host) -> Iterator[tuple[str, str, int]]:
 
 RULES: tuple[Rule, ...] = (
     addresses_are_distinct,
+    logins_become_root,
     hosts_can_reach_each_other,
     nothing_is_left_of_the_example,
     networks_are_networks,

@@ -412,6 +412,23 @@ def test_other_values_do_not_count_as_the_example(value: Any) -> None:
     assert not addresses.is_from_example(value)
 
 
+@pytest.mark.parametrize(
+    ("login", "expected"),
+    [
+        (
+            {"ansible_user": "ada"},
+            ["hosts.yml:9: ansible_user: ada would set up one without being root there; "
+             "write ansible_become: true beside it, for sudo"],
+        ),
+        ({"ansible_user": "ada", "ansible_become": True}, []),
+        ({"ansible_user": "root"}, []),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_a_login_that_does_not_become_root_is_named(login: dict[str, Any], expected: list[str]) -> None:
+    assert found(addresses.logins_become_root, an_inventory(a_host("one", "slaves", **login))) == expected
+
+
 def test_networks_that_are_no_list_are_named() -> None:
     host = a_host("one", cluster_networks="10.0.0.0/8", base_trusted_networks="10.0.0.0/8")
     inventory = an_inventory(host, entries=[an_entry("cluster_networks", "10.0.0.0/8")])
