@@ -107,7 +107,7 @@ def test_a_good_inventory_has_no_mistakes() -> None:
         pytest.param(
             [a_use("europe")], [a_host("one", "europe")],
             ["hosts.yml:2: europe: this group gives its hosts no role; put it below one of "
-             "cluster, database, queue, object_store, isolate_servers, masters, slaves, backup"],
+             "cluster, database, queue, object_store, isolate_servers, masters, autoscaler, slaves, backup"],
             id="without a role",
         ),
         pytest.param([a_use("big", parent="slaves")], [a_host("one", "big", "slaves")], [], id="below slaves"),
@@ -171,7 +171,7 @@ def test_a_host_that_is_misspelt_in_its_group_is_named() -> None:
 def test_a_host_without_a_role_is_warned_of() -> None:
     assert found(shape.every_host_is_in_the_cluster, an_inventory(a_host("idle"))) == [
         "hosts.yml:9: warning: idle: the host has no role; "
-        "add it to one of database, queue, object_store, isolate_servers, masters, slaves, backup"
+        "add it to one of database, queue, object_store, isolate_servers, masters, autoscaler, slaves, backup"
     ]
 
 

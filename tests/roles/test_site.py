@@ -116,6 +116,19 @@ def test_every_template_renders_for_every_inventory_that_ships(
     assert rendered == {role: _templates(role) for role in rendered}
 
 
+def test_the_firewall_leaves_the_port_open_by_which_the_operator_came(tmp_path: Path) -> None:
+    directory = tmp_path / "example"
+    shutil.copytree(ROOT / "inventories/example", directory)
+    (directory / "host_vars").mkdir()
+    (directory / "host_vars/slave1.yml").write_text("ansible_port: 2222\n")
+    run("inventories.passwords", str(directory))
+
+    hosts = Cluster.from_json(run("inventories.resolver", str(directory)).stdout).hosts
+
+    opened = {name: host.roles["base"].vars["base_open_ports"] for name, host in hosts.items()}
+    assert opened == {"server1": [22, 80, 443], "slave1": [22, 2222], "slave2": [22]}
+
+
 def _roles(cluster: Cluster) -> Iterator[tuple[str, ResolvedRole]]:
     for host in cluster.hosts.values():
         yield from host.roles.items()
