@@ -84,10 +84,14 @@ def main() -> int:
     os.environ.update(environment_of(directory))
     try:
         limit = limit_arguments(loader.load(directory), arguments.limit) if arguments.limit else []
+        return plan(directory, limit) if arguments.dry else apply(directory, limit)
     except InventoryError as exc:
         sys.stderr.write(f"inventories: {exc}\n")
         return FAILED
-    return plan(directory, limit) if arguments.dry else apply(directory, limit)
+    except KeyboardInterrupt:
+        # pyinfra itself ends with 0 then.
+        sys.stderr.write("inventories: interrupted; the same command does the rest\n")
+        return FAILED
 
 
 if __name__ == "__main__":
