@@ -16,13 +16,13 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 
-from inventories import addresses, credentials, shape, values
+from inventories import addresses, autoscaling, credentials, shape, values
 from inventories.catalog import ROOT, read_catalog
 from inventories.model import Inventory, Mistake, Place
 from inventories.source import Reader, Source
 from inventories.view import Vault, read_view
 
-RULES = (*shape.RULES, *values.RULES, *addresses.RULES, *credentials.RULES)
+RULES = (*shape.RULES, *values.RULES, *addresses.RULES, *credentials.RULES, *autoscaling.RULES)
 DISCOVERY = "gce_slaves"
 
 

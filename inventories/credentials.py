@@ -11,6 +11,7 @@ MIN_CHARACTERS = 12
 NEEDED = {
     "database": ("mysql_owner_password", "mysql_master_password", "mysql_slave_password"),
     "object_store": ("object_store_access_key", "object_store_secret_key"),
+    "autoscaler": ("mysql_autoscaler_password",),
 }
 OPTIONAL = {"database": ("mysql_autoscaler_password",), "isolate_servers": ("isolate_token_key",)}
 # Words that people write where a password should be.

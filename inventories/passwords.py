@@ -25,6 +25,7 @@ CONTENT = """\
 mysql_owner_password: "{}"
 mysql_master_password: "{}"
 mysql_slave_password: "{}"
+mysql_autoscaler_password: "{}"
 object_store_access_key: "{}"
 object_store_secret_key: "{}"
 isolate_token_key: "{}"

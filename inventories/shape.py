@@ -12,6 +12,8 @@ from inventories.model import (
     nearest,
 )
 
+# Groups whose programs share one database and one queue, and the role that says which.
+SHARING = {"masters": "master", "autoscaler": "autoscaler", "slaves": "slave"}
 KNOWN_GROUPS = ROLE_OF_GROUP.keys() | GROUPS_OF_ANSIBLE
 NEEDED = {
     "masters": "no master would take jobs",
@@ -141,11 +143,11 @@ def all_use_one(inventory: Inventory) -> Iterator[Mistake]:
 
 
 def _all_use_one(inventory: Inventory, group: str, server: str) -> Iterator[Mistake]:
-    users = [host for host in inventory.hosts if {"masters", "slaves"} & host.groups]
+    users = [host for host in inventory.hosts if SHARING.keys() & host.groups]
     told = [
         (host, f"{role}_{server}_host")
         for host in users
-        for role in ("master", "slave")
+        for role in SHARING.values()
         if role in host.roles and inventory.entry_for(host, f"{role}_{server}_host")
     ]
     hosts = inventory.hosts_of(group)
@@ -163,7 +165,7 @@ def _disagreements(inventory: Inventory, group: str, server: str, users: list[Ho
     used = [
         (host, role, endpoint)
         for host in users
-        for role in ("master", "slave")
+        for role in SHARING.values()
         if role in host.roles and (endpoint := _endpoint(host, f"{role}_{server}"))
     ]
     for host, role, endpoint in used[1:]:

@@ -28,7 +28,7 @@ def copy(name: str, directory: Path) -> Path:
 
 def edit(directory: Path) -> None:
     """Do what the comments of the copied files ask for."""
-    for path in [directory / "hosts.yml", directory / "group_vars/cluster/settings.yml"]:
+    for path in directory.rglob("*.yml"):
         text = path.read_text().replace("192.0.2.", "10.0.0.").replace("dist-test.example.com", "dist-test.corp.test")
         path.write_text(text.replace("example-", "our-"))
 
