@@ -3,7 +3,8 @@
 Each stage is a run of pyinfra with playbooks/upgrade.py on the hosts of the stage:
 
 1. The release is installed beside the one that runs, everywhere.
-2. The hosts that hold state move; then masters and isolate servers, one after the other; then slaves, in batches.
+2. The hosts that hold state move; then masters and isolate servers, one after the other; then autoscalers, likewise;
+   then slaves, in batches.
 3. When a stage fails, there is no further one: hosts go back to what they had, slaves in batches again.
 
 Exit status: 0 all hosts have moved, 2 the upgrade failed. The same as playbooks/upgrade.yml.
@@ -13,9 +14,10 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from inventories import loader
 from inventories.cluster import ROOT, Cluster, InventoryError
@@ -33,6 +35,7 @@ class Step(StrEnum):
     PREPARE = "prepare"
     STATE = "state"
     SERVER = "server"
+    AUTOSCALER = "autoscaler"
     SLAVE = "slave"
     BACKUP = "backup"
     BACK = "back"
@@ -40,7 +43,7 @@ class Step(StrEnum):
     ACCOUNT = "account"
 
 
-MOVING = (Step.STATE, Step.SERVER, Step.SLAVE, Step.BACKUP)
+MOVING = (Step.STATE, Step.SERVER, Step.AUTOSCALER, Step.SLAVE, Step.BACKUP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +65,15 @@ def release_of(cluster: Cluster) -> str:
 
     Raises InventoryError when the inventory gives hosts different ones.
     """
-    releases = sorted({host.roles["base"].vars["base_release"] for host in cluster.hosts.values()})
+    releases = sorted({release_of_host(host.roles["base"].vars) for host in cluster.hosts.values()})
     if len(releases) > 1:
         raise InventoryError(f"base_release is {' and '.join(releases)}; an upgrade is to one release on all hosts")
-    return str(releases[0])
+    return releases[0]
+
+
+def release_of_host(base: Mapping[str, Any]) -> str:
+    """The name of the release, from the variables of the role base, without the extras that only this host has."""
+    return str(base["base_release"]).removesuffix("".join(f"-{extra}" for extra in sorted(base["base_extras"])))
 
 
 def moves(cluster: Cluster, batch: str) -> list[Stage]:
@@ -73,6 +81,8 @@ def moves(cluster: Cluster, batch: str) -> list[Stage]:
     state = [name for name in cluster.hosts if _moves_first(set(cluster.hosts[name].groups))]
     stages = [Stage(step=Step.STATE, hosts=tuple(state))]
     stages += [Stage(step=Step.SERVER, hosts=(name,)) for name in _servers(cluster)]
+    # Only now is the database migrated that they ask for its schema; hosts of masters move in this for the second time.
+    stages += [Stage(step=Step.AUTOSCALER, hosts=(name,)) for name in cluster.groups.get("autoscaler", ())]
     stages += _of_slaves(cluster, Step.SLAVE, batch)
     stages.append(Stage(step=Step.BACKUP, hosts=cluster.groups.get("backup", ())))
     return [stage for stage in stages if stage.hosts]
@@ -91,7 +101,7 @@ def ways_back(cluster: Cluster, moved: Sequence[str], batch: str) -> list[Stage]
 
 
 def _moves_first(groups: set[str]) -> bool:
-    return bool(groups & _STATE) or not groups & (_SERVERS | {"slaves"})
+    return bool(groups & _STATE) or not groups & (_SERVERS | {"autoscaler", "slaves"})
 
 
 def _servers(cluster: Cluster) -> list[str]:

@@ -13,7 +13,7 @@ from pyinfra.context import config, host
 from pyinfra.operations import files, python, server
 
 from inventories.cluster import ROOT
-from inventories.upgrade import MOVING, Step
+from inventories.upgrade import MOVING, Step, release_of_host
 from roles.base.deploy import install_beside
 from roles.operations import Output, prove
 from roles.role import Role, apply
@@ -40,7 +40,7 @@ _step = host.data.get("upgrade_step")
 if _step not in list(Step):
     raise PyinfraError("an upgrade is made of many runs; say `make upgrade INVENTORY=NAME`")
 
-if _step in MOVING and _base.vars["base_release"] != _release:
+if _step in MOVING and release_of_host(_base.vars) != _release:
     raise PyinfraError(f"the upgrade is to {_release}, but the checkout has changed since; upgrade again")
 
 if _step == Step.PREPARE:
@@ -72,6 +72,8 @@ if _step == Step.STATE:
 if _step == Step.SERVER:
     apply("isolate")
     apply("master")
+if _step == Step.AUTOSCALER:
+    apply("autoscaler")
 if _step == Step.SLAVE:
     apply("slave")
 if _step == Step.BACKUP:

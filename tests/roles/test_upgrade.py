@@ -23,6 +23,7 @@ CLUSTER = _cluster(
     queue=("q",),
     masters=("m1", "m2"),
     isolate_servers=("m1", "i1"),
+    autoscaler=("m1", "a1"),
     slaves=SLAVES,
     backup=("db",),
 )
@@ -43,6 +44,8 @@ def test_state_moves_before_servers_one_by_one_before_slaves_in_batches() -> Non
         (Step.SERVER, ("m1",)),
         (Step.SERVER, ("m2",)),
         (Step.SERVER, ("i1",)),
+        (Step.AUTOSCALER, ("m1",)),
+        (Step.AUTOSCALER, ("a1",)),
         (Step.SLAVE, ("s1", "s2")),
         (Step.SLAVE, ("s3",)),
         (Step.BACKUP, ("db",)),
@@ -107,7 +110,7 @@ def test_no_batch_follows_one_that_failed_and_all_that_moved_go_back() -> None:
     assert not runs.upgrade()
 
     assert runs.steps(Step.SLAVE) == [("s1", "s2")]
-    assert runs.steps(Step.BACK) == [("s1", "s2"), ("m1",), ("m2",), ("i1",), ("db", "q")]
+    assert runs.steps(Step.BACK) == [("s1", "s2"), ("m1",), ("m2",), ("i1",), ("db", "q", "a1")]
     assert runs.steps(Step.FORGET) == []
     assert "`slave` failed on s1, s2" in runs.said[0]
 
