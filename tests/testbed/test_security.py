@@ -40,6 +40,8 @@ _MODES = {
     "/master.cnf": "-rw-------",
     "/migrate.cnf": "-rw-------",
     "/isolate.cnf": "-rw-------",
+    "/autoscale.cnf": "-rw-------",
+    "/autoscale.toml": "-rw-r--r--",
     "/slave.cnf": "-rw-------",
     "/object_store.json": "-rw-------",
     "/mysql_accounts.json": "-rw-------",
@@ -47,7 +49,7 @@ _MODES = {
 # systemd's own scale, 0 to 10; below 5 it says OK. The slave's unit tells what it leaves out, and why.
 _MAX_EXPOSURE = 4.0
 _SERVICES = {
-    "master1": ("dist-test-master.service", "dist-test-isolate.service"),
+    "master1": ("dist-test-master.service", "dist-test-isolate.service", "dist-test-autoscaler.service"),
     "database1": ("dist-test-backup.service",),
     "queue1": ("dist-test-object-store.service", "dist-test-object-store-s3.service"),
 }
