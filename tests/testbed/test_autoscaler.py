@@ -21,6 +21,7 @@ pytestmark = pytest.mark.full
 _HOSTS = ("master1", "database1")
 _GROUP = "spot-b"
 _MAX = 10
+_PROOF = "sudo /usr/local/lib/dist_test/autoscaler-prove 127.0.0.1:9109"
 _BURST = 60
 _READY_SECONDS = 90
 # A group that did not answer is left alone for 30 s and more.
@@ -75,7 +76,7 @@ def test_hosts_agree_on_who_leads(cluster: LiveCluster) -> None:
 
 
 def test_a_burst_of_tasks_makes_it_buy_slaves(cluster: LiveCluster, engine: FakeComputeEngine) -> None:
-    wait(lambda: status(cluster.bed)["last"]["hold"] is None, _READ_SECONDS)
+    wait(lambda: "leading" in proofs(cluster.bed), _READ_SECONDS)
     assert engine.changes() == []
     digest = cluster.archive("sleep 120")
     job = cluster.submit([{"isolate_hash": digest, "description": f"burst{n}"} for n in range(_BURST)])
@@ -96,8 +97,13 @@ def test_another_host_takes_over_from_one_that_lost_its_power(cluster: LiveClust
     wait(lambda: leads(cluster.bed, "database1"), _SUCCESSION_SECONDS)
     assert status(cluster.bed)["epoch"] == before + 1
     cluster.become_whole()
-    wait(lambda: cluster.bed.host("master1").ssh("curl --silent --fail 127.0.0.1:9109/readyz") != "", _READY_SECONDS)
+    wait(lambda: "this one: standing by" in cluster.bed.host("master1").ssh(_PROOF), _READY_SECONDS)
     assert leads(cluster.bed, "database1")
+
+
+def proofs(bed: Bed) -> list[str]:
+    """What the service of each host says of itself to the role."""
+    return [bed.host(name).ssh(_PROOF).strip().rpartition(": ")[2] for name in _HOSTS]
 
 
 def make_lead(bed: Bed, name: str) -> None:
