@@ -72,7 +72,7 @@ image: ## build the image of a slave; TOOL=ansible deploys to it with Ansible
 	@./bootstrap.sh dev
 	@.venv/bin/python -m images.build $(if $(TOOL),--tool '$(TOOL)')
 
-testbed: ## set up a cluster on machines of this computer with both tools, and compare
+testbed: ## boot five hosts on this machine, deploy a cluster to them and run the sample suite; they stay up
 	@./bootstrap.sh dev
 	@.venv/bin/python -m tests.testbed run
 
