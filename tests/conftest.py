@@ -1,5 +1,8 @@
 """Fixtures for every kind of test."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
 from dist_test.local.ports import free_port as choose_free_port
@@ -9,6 +12,15 @@ from dist_test.local.ports import free_port as choose_free_port
 def free_port() -> int:
     """A loopback port that nobody listens on."""
     return choose_free_port()
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Take back what a program that is called within the test asked for: task users could not enter later trees."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
