@@ -5,13 +5,17 @@ Without it all machines that run at a time would share one: each one's systemd m
 219/CGROUP.
 """
 
+import errno
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 # Where systemd inside the machine keeps its groups: of version 1 with and without version 2 beside it, or 2 alone.
 _HIERARCHIES = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+_ENDING_SECONDS = 20
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +32,26 @@ class ControlGroup:
         return [directory / "cgroup.procs" for directory in directories]
 
     def delete(self) -> None:
-        """Remove it with the groups below, in which no process may be left. What is not there is fine."""
+        """Remove it with the groups below, whose processes may be ending just now. What is not there is fine."""
+        deadline = time.monotonic() + _ENDING_SECONDS
         for directory in self._directories():
             for path, _, _ in os.walk(directory, topdown=False):
-                Path(path).rmdir()
+                _remove(Path(path), deadline)
 
     def _directories(self) -> Iterator[Path]:
         for hierarchy in _HIERARCHIES:
             if (hierarchy / "cgroup.procs").exists():
                 yield hierarchy / self.name
+
+
+def _remove(group: Path, deadline: float) -> None:
+    while True:
+        try:
+            group.rmdir()
+        except OSError as exc:
+            # A killed process is counted until it is gone; its init's end does not wait for that of the group's others.
+            if exc.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(_POLL_SECONDS)

@@ -26,11 +26,13 @@ def bed(machines_work: None, phase: Phase) -> Iterator[Bed]:
     bed = Bed.from_environment()
     warm = WarmLayer(tree=bed.tree).find()
     bed = bed.with_layers(warm) if warm else bed
-    with phase("root tree and five hosts"):
-        bed.reset()
-    yield bed
-    if not os.environ.get("TESTBED_KEEP"):
-        bed.down()
+    try:
+        with phase("root tree and five hosts"):
+            bed.reset()
+        yield bed
+    finally:
+        if not os.environ.get("TESTBED_KEEP"):
+            bed.down()
 
 
 @pytest.fixture(scope="session")

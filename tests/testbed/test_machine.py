@@ -39,10 +39,12 @@ def machine(network: Network) -> Iterator[Machine]:
         tree=RootTree(),
         key=directory / "key",
     )
-    machine.start()
-    machine.wait_for_ssh()
-    yield machine
-    machine.delete()
+    try:
+        machine.start()
+        machine.wait_for_ssh()
+        yield machine
+    finally:  # also of one that did not come up: it would be in the way of the next run
+        machine.delete()
     run("rm", "-r", directory)
 
 

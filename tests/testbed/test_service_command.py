@@ -43,10 +43,12 @@ def machine(machines_work: None) -> Iterator[Machine]:
         tree=tree,
         key=directory / "key",
     )
-    machine.start()
-    machine.wait_for_ssh()
-    yield machine
-    machine.delete()
+    try:
+        machine.start()
+        machine.wait_for_ssh()
+        yield machine
+    finally:  # also of one that did not come up: it would be in the way of the next run
+        machine.delete()
     network.delete()
     run("rm", "-r", directory)
 
