@@ -43,6 +43,7 @@ _on("backup", "Read the dump to its end", f"zstd --test --quiet {_dump}")
 python.call(name="all hosts | Can be restored", function=_barrier)
 
 _on("master", "Stop the master", "systemctl stop dist-test-master.service")
+_on("autoscaler", "Stop the autoscaler", "systemctl stop dist-test-autoscaler.service")
 # The first SIGTERM begins a drain, the second one ends it: what runs is handed back.
 _on(
     "slave",
@@ -67,6 +68,7 @@ if host.name == _first_master:
 python.call(name="all hosts | Have the schema", function=_barrier)
 _on("master", "Start the master", f"{LIBRARY}/service dist-test-master.service")
 python.call(name="all hosts | Have the masters", function=_barrier)
+_on("autoscaler", "Start the autoscaler", f"{LIBRARY}/service dist-test-autoscaler.service")
 _on("slave", "Start the slave", f"{LIBRARY}/service dist-test-slave.service")
 if host.name == _first_master:
     # The masters look for what is missing every 15 seconds, and believe it when they have seen it twice.

@@ -40,6 +40,20 @@ def test_both_tools_run_the_same_roles_in_the_same_order() -> None:
     assert [role for stage in _stages_of_deploy() for role in stage] == ROLES
 
 
+def test_an_upgrade_has_every_role_with_both_tools() -> None:
+    """An upgrade leaves nothing for the site to change."""
+    plays = yaml.safe_load((ROOT / "playbooks/upgrade.yml").read_text())
+    by_ansible = {role["role"] for play in plays for role in play.get("vars", {}).get("upgrade_roles", ())}
+    calls = (node for node in ast.walk(ast.parse((ROOT / "playbooks/upgrade.py").read_text())) if _is_apply(node))
+    by_pyinfra = {ast.literal_eval(call.args[0]) for call in calls if isinstance(call, ast.Call)}
+
+    assert by_ansible | {"base"} == by_pyinfra == set(ROLES)
+
+
+def _is_apply(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "apply"
+
+
 def test_a_stage_waits_for_the_one_that_it_needs() -> None:
     assert [set(stage) for stage in _stages_of_deploy()] == STAGES
 
