@@ -175,6 +175,12 @@ CATALOG: tuple[Key, ...] = (
     _key("out.max_per_min", integer(1, MAX_SLAVES), 100, "Slaves bought in any 60 seconds, at most."),
     _key("out.boot_s_default", number(1, 3600), 90, "Seconds from buying a slave to its first task, until measured."),
     _key("out.boot_timeout_s", number(60, 86_400), 600, "Seconds after which an instance without slave is given up."),
+    _key(
+        "out.failed_after_s",
+        _SECONDS,
+        45,
+        "Seconds that Compute Engine may go on trying to make an instance after an error, until it is given up.",
+    ),
     _key("in.stabilize_s", _SECONDS, 300, "Seconds that demand must have been lower before slaves are given back."),
     _key(
         "in.idle_grace_s",
@@ -186,6 +192,12 @@ CATALOG: tuple[Key, ...] = (
     _key("in.max_per_min", integer(1, MAX_SLAVES), 40, "Slaves drained in any 60 seconds, at most."),
     _key("in.max_fraction", fraction, 0.5, "Part of the slaves that may be drained at once; one always may."),
     _key("in.drain_ack_timeout_s", _SECONDS, 120, "Seconds after which a drain that nothing came of is taken back."),
+    _key(
+        "in.queue_restart_hold_s",
+        _SECONDS,
+        300,
+        "Seconds without a drain after beanstalkd was restarted, while its entries may be incomplete.",
+    ),
     _key("group.name", text, None, "Name of a managed instance group.", needed=True),
     _key("group.zone", matching(RESOURCE, "europe-west1-b"), None, "Zone of a zonal group."),
     _key("group.region", matching(RESOURCE, "europe-west1"), None, "Region of a regional group."),

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dist_test_autoscale.settings import GroupSettings, PolicySettings
+from dist_test_autoscale.settings import GroupSettings, PolicySettings, ScaleOutSettings
 from dist_test_autoscale.snapshot import GroupSnapshot, InstanceSnapshot, SlaveSnapshot, Snapshot
 from dist_test_autoscale.state import DrainKey
 
-FAILED_AFTER_S = 45.0  # Compute Engine tries again by itself for a moment; later it would succeed when nobody needs it
 CREATING = frozenset({"CREATING", "CREATING_WITHOUT_RETRIES", "RECREATING"})
 LEAVING = frozenset({"DELETING", "ABANDONING"})
 UNBORN = frozenset({"", "PENDING", "PROVISIONING", "STAGING"})
@@ -139,7 +138,7 @@ def _kind(policy: PolicySettings, snapshot: Snapshot, instance: InstanceSnapshot
     fresh = slave is not None and is_fresh(slave, snapshot.now, policy.stale_s)
     if slave is not None and instance.status == "RUNNING":
         return _kind_of_slave(slave) if fresh else _kind_of_silent(slave)
-    kind = _kind_without_slave(instance, snapshot.now - instance.first_seen, policy.scale_out.boot_timeout_s)
+    kind = _kind_without_slave(instance, snapshot.now - instance.first_seen, policy.scale_out)
     # A listing may be older than the slave; what has a slave at work was made after all.
     is_alive = slave is not None and (fresh or slave.lease_held)
     return Kind.BOOTING if is_alive and kind is Kind.FAILED else kind
@@ -155,11 +154,13 @@ def _kind_of_silent(slave: SlaveSnapshot) -> Kind:
     return Kind.LEAVING if slave.state == "preempted" else Kind.SILENT
 
 
-def _kind_without_slave(instance: InstanceSnapshot, age_s: float, boot_timeout_s: float) -> Kind:
+def _kind_without_slave(instance: InstanceSnapshot, age_s: float, scale_out: ScaleOutSettings) -> Kind:
     is_being_made = instance.action in CREATING or instance.status in UNBORN
-    is_late = age_s >= boot_timeout_s
+    is_late = age_s >= scale_out.boot_timeout_s
     if is_being_made:
-        return Kind.FAILED if is_late or (instance.errors and age_s >= FAILED_AFTER_S) else Kind.BOOTING
+        # Compute Engine tries again by itself for a moment; later it would succeed when nobody needs it.
+        is_refused = bool(instance.errors) and age_s >= scale_out.failed_after_s
+        return Kind.FAILED if is_late or is_refused else Kind.BOOTING
     if instance.status != "RUNNING":
         return Kind.LEAVING  # stopped or preempted: the group makes a new machine of the same name
     return Kind.SILENT if is_late else Kind.BOOTING

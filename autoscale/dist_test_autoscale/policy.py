@@ -20,7 +20,6 @@ from dist_test_autoscale.shrink import Parked, departures, parked_members, slots
 from dist_test_autoscale.snapshot import JobSnapshot, QueueSnapshot, Snapshot
 from dist_test_autoscale.state import State
 
-HOLD_AFTER_QUEUE_RESTART_S = 300.0  # entries may be missing until the master's reconciler has put them back
 # Twice the longest outage of MySQL that must not cost a slave. Later, half of the slaves really are dead, and waiting
 # work must not wait for somebody to look; they are still not deleted.
 MAX_DOUBT_S = 1800.0
@@ -55,7 +54,7 @@ def decide(policy: PolicySettings, snapshot: Snapshot, state: State) -> Decision
         return _held(Hold.STALE_DB, _silence(fleet), state)
     if not fleet.usable:
         return _held(Hold.NO_USABLE_GROUP, "no group of the configuration can be read and changed", state)
-    return _decide(policy, snapshot, fleet, queue, jobs, _note_server(state, queue, snapshot.now))
+    return _decide(policy, snapshot, fleet, queue, jobs, _note_server(policy, state, queue, snapshot.now))
 
 
 def _held(hold: Hold, why: str, state: State) -> Decision:
@@ -79,10 +78,10 @@ def _note_doubt(state: State, fleet: Fleet, now: float) -> State:
     return state if state.doubt_since is not None else replace(state, doubt_since=now)
 
 
-def _note_server(state: State, queue: QueueSnapshot, now: float) -> State:
-    """Remember which beanstalkd this is; another one than before means that its entries may be incomplete."""
+def _note_server(policy: PolicySettings, state: State, queue: QueueSnapshot, now: float) -> State:
+    """Remember which beanstalkd this is; another one lacks entries until the master's reconciler has put them back."""
     if state.server_id not in (None, queue.server_id):
-        state = state.hold_scale_in(now + HOLD_AFTER_QUEUE_RESTART_S)
+        state = state.hold_scale_in(now + policy.scale_in.queue_restart_hold_s)
     return replace(state, server_id=queue.server_id)
 
 

@@ -39,6 +39,7 @@ class ScaleOutSettings:
     max_per_min: int
     boot_s_default: float
     boot_timeout_s: float
+    failed_after_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class ScaleInSettings:
     max_per_min: int
     max_fraction: float
     drain_ack_timeout_s: float
+    queue_restart_hold_s: float
 
     def grace_s(self, boot_s: float) -> float:
         """Seconds of idleness before a slave may go. Idling as long as a boot takes costs at most twice the optimum."""

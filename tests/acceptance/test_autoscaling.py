@@ -6,7 +6,6 @@ Times are a tenth of what they are in a deployed cluster.
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -24,14 +23,6 @@ from ..fakes.instance_processes import SlaveProcesses
 from ..farm import Farm, wait
 
 ZONES = {"spot-b": "us-central1-b", "spot-c": "us-central1-c"}
-# The times that are no settings.
-QUICK = """
-from dist_test_autoscale import fleet, policy
-fleet.FAILED_AFTER_S = 4.5
-policy.HOLD_AFTER_QUEUE_RESTART_S = 30
-from dist_test_autoscale.command import main
-raise SystemExit(main())
-"""
 
 
 class Autoscaler:
@@ -41,7 +32,7 @@ class Autoscaler:
         self.log_path = configuration.with_suffix(".log")
         environment = {**os.environ, "DIST_TEST_CNF": ""}
         with self.log_path.open("wb") as log:
-            command = [sys.executable, "-c", QUICK, "run", "--config", str(configuration)]
+            command = [beside_python("dist-test-autoscale"), "run", "--config", str(configuration)]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def stop(self) -> int:
@@ -116,12 +107,14 @@ target_drain_s = 30
 default_task_s = 1
 [autoscale.out]
 boot_s_default = 3
+failed_after_s = 4.5
 [autoscale.in]
 stabilize_s = 10
 idle_grace_s = 3
 min_uptime_s = 3
 max_per_min = 40
 drain_ack_timeout_s = 30
+queue_restart_hold_s = 30
 {groups}"""
     )
     return path

@@ -331,7 +331,10 @@ def test_25_a_group_without_stock_rests_and_the_next_one_gives() -> None:
 
 def test_a_failure_of_a_moment_is_waited_out() -> None:
     young = [creating(name, age=44, errors=[EXHAUSTED]) for name in names("b", 12)]
-    assert acts(world(**waiting(100), groups=[group("spot-b", young)])) == []
+    document = world(**waiting(100), groups=[group("spot-b", young)])
+    assert acts(document) == []
+    document["config"] = settings(out={"failed_after_s": 44})
+    assert acted_on(document, "delete") == names("b", 12)
 
 
 def test_backoffs_double_and_are_forgotten() -> None:
@@ -458,6 +461,13 @@ def test_another_beanstalkd_drains_nobody_for_five_minutes_and_may_grow() -> Non
     assert grown(restarted | waiting(100) | {"queue": queue(100, server_id="b", at=restarted["now"])}) == {"spot-b": 8}
     assert acts(after(restarted, 299)) == []
     assert len(acted_on(after(restarted, 300), "drain")) == 1
+
+
+def test_how_long_a_restart_of_beanstalkd_keeps_slaves_is_set() -> None:
+    first = with_slaves(IDLE, config=settings() | {"in": {"max_per_min": 1, "queue_restart_hold_s": 20}})
+    restarted = after(first, 100, queue=queue(server_id="b"))
+    assert acts(after(restarted, 19)) == []
+    assert len(acted_on(after(restarted, 20), "drain")) == 1
 
 
 def test_a_paused_tube_buys_nothing() -> None:

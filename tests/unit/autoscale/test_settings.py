@@ -61,6 +61,7 @@ default_task_s = 10.5
 max_per_min = 10
 boot_s_default = 45
 boot_timeout_s = 300
+failed_after_s = 10
 
 [autoscale.in]
 stabilize_s = 60
@@ -69,6 +70,7 @@ min_uptime_s = 0
 max_per_min = 5
 max_fraction = 1
 drain_ack_timeout_s = 60
+queue_restart_hold_s = 30
 
 [[autoscale.group]]
 name = "spot-b"
@@ -124,7 +126,7 @@ def test_the_defaults_are_those_of_the_design(path: Path) -> None:
                 wait_value=20,
                 default_task_s=60,
             ),
-            scale_out=ScaleOutSettings(max_per_min=100, boot_s_default=90, boot_timeout_s=600),
+            scale_out=ScaleOutSettings(max_per_min=100, boot_s_default=90, boot_timeout_s=600, failed_after_s=45),
             scale_in=ScaleInSettings(
                 stabilize_s=300,
                 idle_grace_s=None,
@@ -132,6 +134,7 @@ def test_the_defaults_are_those_of_the_design(path: Path) -> None:
                 max_per_min=40,
                 max_fraction=0.5,
                 drain_ack_timeout_s=120,
+                queue_restart_hold_s=300,
             ),
             groups=(
                 GroupSettings(name="spot-b", zone="us-central1-b", region=None, priority=0, spot=False, min=0, max=100),
