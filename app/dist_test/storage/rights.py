@@ -36,6 +36,7 @@ _MASTER = _SCHEMA | {
     "fair_share": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ("weight", "period", "finish_tag", "retry_charge")},
     "busy_period": {"SELECT": ALL, "UPDATE": ("period",)},
     "slaves": {"SELECT": ALL, "UPDATE": ("want",)},
+    "live_logs": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ("wanted_until",), "DELETE": ALL},
     "digest_nonces": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ("counter", "seen_at"), "DELETE": ALL},
 }
 
@@ -68,6 +69,10 @@ _SLAVE = _SCHEMA | {
     },
     "busy_period": {"SELECT": ALL},
     "slaves": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL},
+    "live_logs": {
+        "SELECT": ("job_key", "task_index", "attempt", "wanted_until", "claim", "stdout_bytes", "stderr_bytes"),
+        "UPDATE": ("claim", "written_at", "stdout_bytes", "stdout_tail", "stderr_bytes", "stderr_tail"),
+    },
 }
 
 _AUTOSCALER = _SCHEMA | {

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     Integer,
+    LargeBinary,
     MetaData,
     Row,
     SmallInteger,
@@ -24,7 +25,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.summary import COUNTER_NAMES
 
-REVISION = "0003"  # the newest migration: what this version's services ask for
+REVISION = "0004"  # the newest migration: what this version's services ask for
 
 metadata = MetaData()
 
@@ -183,6 +184,21 @@ digest_nonces = Table(
     Column("nonce", String(200), primary_key=True),
     Column("counter", BigInteger),
     Column("seen_at", Moment),
+)
+
+live_logs = Table(
+    "live_logs",
+    metadata,
+    Column("job_key", BigInteger, primary_key=True),
+    Column("task_index", Integer, primary_key=True),
+    Column("attempt", SmallInteger, primary_key=True),
+    Column("wanted_until", Moment),
+    Column("claim", Integer),
+    Column("written_at", Moment),
+    Column("stdout_bytes", BigInteger),
+    Column("stdout_tail", LargeBinary),
+    Column("stderr_bytes", BigInteger),
+    Column("stderr_tail", LargeBinary),
 )
 
 schema_revisions = Table(
