@@ -9,9 +9,8 @@ from pyinfra.api.exceptions import OperationError, PyinfraError
 from pyinfra.context import config, host, state
 from pyinfra.operations import python, server
 
-from roles.base.deploy import LIBRARY
 from roles.beanstalkd.deploy import empty
-from roles.operations import prove
+from roles.operations import LIBRARY, prove
 from roles.role import Role, roles_of
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<3.11"

@@ -10,12 +10,12 @@ from pathlib import PurePath
 
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.context import config, host
-from pyinfra.operations import files, python, server
+from pyinfra.operations import python, server
 
 from inventories.cluster import ROOT
 from inventories.upgrade import MOVING, Step, release_of_host
 from roles.base.deploy import install_beside
-from roles.operations import Output, prove
+from roles.operations import Output, directory, prove, put
 from roles.role import Role, apply
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<3.11"
@@ -44,21 +44,8 @@ if _step in MOVING and release_of_host(_base.vars) != _release:
     raise PyinfraError(f"the upgrade is to {_release}, but the checkout has changed since; upgrade again")
 
 if _step == Step.PREPARE:
-    files.directory(
-        name="upgrade | Make the directory of what can be gone back to",
-        path=KEPT,
-        user="root",
-        group="root",
-        mode="700",
-    )
-    files.put(
-        name="upgrade | Bring the program that goes back",
-        src=str(ROOT / "playbooks/files/fallback.py"),
-        dest=FALLBACK,
-        user="root",
-        group="root",
-        mode="700",
-    )
+    directory("upgrade | Make the directory of what can be gone back to", KEPT, mode="700")
+    put("upgrade | Bring the program that goes back", str(ROOT / "playbooks/files/fallback.py"), FALLBACK, mode="700")
     if _base.vars["base_install"]:
         install_beside(_base)
 

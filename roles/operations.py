@@ -1,7 +1,7 @@
-"""Operations that pyinfra lacks: each looks at the host twice, when pyinfra plans and again when it acts.
+"""What roles have done to a host: operations that pyinfra lacks, and its own with what all of our roles give them.
 
-pyinfra runs the function of an operation in both phases and keeps no fact between them, so that in the second one
-it sees what earlier operations of the same run have done.
+Each of ours looks at the host twice: pyinfra runs the function of an operation when it plans and again when it acts,
+and keeps no fact between, so that in the second phase it sees what earlier operations of the same run have done.
 """
 
 import base64
@@ -9,6 +9,7 @@ import hashlib
 import io
 import shlex
 from collections.abc import Generator, Iterable, Sequence
+from typing import IO
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
@@ -16,8 +17,9 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import StateStage
 from pyinfra.context import host, state
 from pyinfra.facts.files import File, Sha256File
+from pyinfra.operations import files, server
 
-SERVICE = "/usr/local/lib/dist_test/service"
+LIBRARY = "/usr/local/lib/dist_test"
 _UNCHANGED = "unchanged"
 # What Ansible's apt module passes; and it waits for another apt, such as the one that Debian starts after a boot.
 _APT = (
@@ -73,10 +75,39 @@ def packages(name: str, wanted: Sequence[str]) -> None:
     _packages(name=name, wanted=list(wanted))
 
 
-def service(name: str, unit: str, files: Iterable[str] = ()) -> None:
-    """Have the unit enabled, running, and started after `files` last changed; see roles/base/files/service.py."""
-    line = shlex.join([SERVICE, unit, *files])
-    _script(name=name, line=line, check=shlex.join([SERVICE, "--check", unit, *files]))
+def put(name: str, src: str | IO[str], dest: str, *, mode: str = "644") -> None:
+    """Bring a file of root's that is no secret; `src` is a path on this computer, or the text itself."""
+    files.put(name=name, src=src, dest=dest, user="root", group="root", mode=mode)
+
+
+def directory(name: str, path: str, *, owner: str = "root", mode: str = "755") -> None:
+    """Make a directory of this user and the group of the same name."""
+    files.directory(name=name, path=path, user=owner, group=owner, mode=mode)
+
+
+def account(role: str, user: str, uid: int) -> None:
+    """Make a user, and its group with the same number, that owns files and runs services: nobody can log in."""
+    server.group(name=f"{role} | Make the group", group=user, gid=uid, system=True)
+    server.user(
+        name=f"{role} | Make the account",
+        user=user,
+        uid=uid,
+        group=user,
+        home="/nonexistent",
+        ensure_home=False,
+        shell="/usr/sbin/nologin",
+        system=True,
+    )
+
+
+def service(name: str, unit: str, reads: Iterable[str] = ()) -> None:
+    """Have the unit enabled, running, and started after these files last changed; see roles/base/files/service.py."""
+    ensure(name, [f"{LIBRARY}/service"], [unit, *reads])
+
+
+def ensure(name: str, program: Sequence[str], words: Iterable[str]) -> None:
+    """Run a program that does what is not done yet; with --check before `words`, it only says whether there is any."""
+    script(name, shlex.join([*program, *words]), check=shlex.join([*program, "--check", *words]))
 
 
 def script(name: str, command: str, check: str) -> None:

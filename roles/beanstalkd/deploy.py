@@ -4,32 +4,24 @@ import shlex
 
 from pyinfra.operations import files, server, systemd
 
-from roles.operations import packages, prove, service
+from roles.operations import LIBRARY, directory, packages, prove, put, service
 from roles.role import Role
 
 _SETTINGS = "/etc/systemd/system/beanstalkd.service.d"
-_PROOF = "/usr/local/lib/dist_test/beanstalkd-prove"
+_PROOF = f"{LIBRARY}/beanstalkd-prove"
 
 
 def deploy(role: Role) -> None:
     """Run beanstalkd."""
     _write_settings(role)
     packages("beanstalkd | Install packages", ["beanstalkd"])
-    files.directory(
-        name="beanstalkd | Make the directory of the binlog",
-        path=role.vars["beanstalkd_binlog_dir"],
-        user="beanstalkd",
-        group="beanstalkd",
+    directory(
+        "beanstalkd | Make the directory of the binlog",
+        role.vars["beanstalkd_binlog_dir"],
+        owner="beanstalkd",
         mode="750",
     )
-    files.put(
-        name="beanstalkd | Install the proof",
-        src=role.file("prove.py"),
-        dest=_PROOF,
-        user="root",
-        group="root",
-        mode="755",
-    )
+    put("beanstalkd | Install the proof", role.file("prove.py"), _PROOF, mode="755")
     systemd.service(name="beanstalkd | Stop the package's socket", service="beanstalkd.socket", running=False)
     service("beanstalkd | Run beanstalkd with what its files say", "beanstalkd.service")
     authority = f"{role.vars['beanstalkd_bind_address']}:{role.vars['beanstalkd_port']}"
@@ -38,9 +30,9 @@ def deploy(role: Role) -> None:
 
 def empty(role: Role) -> None:
     """Lose all entries; the masters put again what the database knows of. The same as tasks/empty.yml."""
-    directory = shlex.quote(role.vars["beanstalkd_binlog_dir"])
+    binlog = shlex.quote(role.vars["beanstalkd_binlog_dir"])
     systemd.service(name="beanstalkd | Stop beanstalkd", service="beanstalkd.service", running=False)
-    server.shell(name="beanstalkd | Delete its log", commands=[f"rm -f {directory}/binlog.*"])
+    server.shell(name="beanstalkd | Delete its log", commands=[f"rm -f {binlog}/binlog.*"])
     systemd.service(name="beanstalkd | Start beanstalkd", service="beanstalkd.service", running=True)
 
 
@@ -53,14 +45,5 @@ def _write_settings(role: Role) -> None:
         user="root",
         group="root",
     )
-    files.directory(
-        name="beanstalkd | Make the directory of the settings", path=_SETTINGS, user="root", group="root", mode="755"
-    )
-    files.put(
-        name="beanstalkd | Write the settings",
-        src=role.template("beanstalkd.conf.j2"),
-        dest=f"{_SETTINGS}/dist_test.conf",
-        user="root",
-        group="root",
-        mode="644",
-    )
+    directory("beanstalkd | Make the directory of the settings", _SETTINGS)
+    put("beanstalkd | Write the settings", role.template("beanstalkd.conf.j2"), f"{_SETTINGS}/dist_test.conf")

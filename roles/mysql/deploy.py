@@ -1,17 +1,15 @@
 """The database and its accounts; the same as tasks/main.yml."""
 
 import shlex
-from typing import IO
 
 from pyinfra.context import host
-from pyinfra.operations import files
 
-from roles.operations import packages, prove, script, secret, service
+from roles.operations import LIBRARY, directory, ensure, packages, prove, put, secret, service
 from roles.role import Role
 
 _SETTINGS = "/etc/mysql/mariadb.conf.d/90-dist_test.cnf"
 _UNIT_SETTINGS = "/etc/systemd/system/mariadb.service.d/dist_test.conf"
-_COMMAND = "/usr/local/lib/dist_test/mysql-accounts"
+_COMMAND = f"{LIBRARY}/mysql-accounts"
 _ACCOUNTS = "/etc/dist_test/mysql_accounts.json"
 
 
@@ -21,29 +19,15 @@ def deploy(role: Role) -> None:
     _write_settings(role)
     packages("mysql | Install packages", ["mariadb-server"])
     service("mysql | Run MariaDB with what its files say", "mariadb.service", [_SETTINGS])
-    _put("Install the command for accounts", role.file("accounts.py"), _COMMAND, mode="755")
+    put("mysql | Install the command for accounts", role.file("accounts.py"), _COMMAND, mode="755")
     secret("mysql | Write the accounts", role.template("accounts.json.j2"), _ACCOUNTS)
-    script(
-        "mysql | Have the database and the accounts",
-        shlex.join([_COMMAND, _ACCOUNTS]),
-        shlex.join([_COMMAND, "--check", _ACCOUNTS]),
-    )
+    ensure("mysql | Have the database and the accounts", [_COMMAND], [_ACCOUNTS])
     authority = f"{role.vars['mysql_bind_address']}:{role.vars['mysql_port']}"
     prove("mysql | Prove that each account can log in", shlex.join([_COMMAND, "--prove", authority, _ACCOUNTS]))
 
 
 def _write_settings(role: Role) -> None:
-    for directory in host.loop(["/etc/mysql", "/etc/mysql/mariadb.conf.d", "/etc/systemd/system/mariadb.service.d"]):
-        files.directory(
-            name=f"mysql | Make the directories of the settings: {directory}",
-            path=directory,
-            user="root",
-            group="root",
-            mode="755",
-        )
-    _put("Write the settings", role.template("dist_test.cnf.j2"), _SETTINGS)
-    _put("Write the unit's settings", role.template("mariadb.conf.j2"), _UNIT_SETTINGS)
-
-
-def _put(sentence: str, source: str | IO[str], path: str, *, mode: str = "644") -> None:
-    files.put(name=f"mysql | {sentence}", src=source, dest=path, user="root", group="root", mode=mode)
+    for path in host.loop(["/etc/mysql", "/etc/mysql/mariadb.conf.d", "/etc/systemd/system/mariadb.service.d"]):
+        directory(f"mysql | Make the directories of the settings: {path}", path)
+    put("mysql | Write the settings", role.template("dist_test.cnf.j2"), _SETTINGS)
+    put("mysql | Write the unit's settings", role.template("mariadb.conf.j2"), _UNIT_SETTINGS)

@@ -3,9 +3,8 @@
 import shlex
 
 from pyinfra.context import host
-from pyinfra.operations import files, server
 
-from roles.operations import packages, prove, script, secret, service
+from roles.operations import LIBRARY, account, directory, ensure, packages, prove, put, secret, service
 from roles.role import Role
 
 _IDENTITIES = "/etc/dist_test/object_store.json"
@@ -13,7 +12,7 @@ _UNITS = "/etc/systemd/system"
 _UNIT = "dist-test-object-store.service"
 _SOCKET = "dist-test-object-store-s3.socket"
 _PROXY = "dist-test-object-store-s3.service"
-_COMMANDS = "/usr/local/lib/dist_test/object-store-"
+_COMMANDS = f"{LIBRARY}/object-store-"
 
 
 def deploy(role: Role) -> None:
@@ -28,69 +27,30 @@ def deploy(role: Role) -> None:
 
 
 def _make_account(role: Role) -> None:
-    user, uid = role.vars["object_store_user"], role.vars["object_store_uid"]
-    server.group(name="object_store | Make the group", group=user, gid=uid, system=True)
-    server.user(
-        name="object_store | Make the account",
-        user=user,
-        uid=uid,
-        group=user,
-        home="/nonexistent",
-        ensure_home=False,
-        create_home=False,
-        shell="/usr/sbin/nologin",
-        system=True,
-    )
-    files.directory(
-        name="object_store | Make the data directory",
-        path=role.vars["object_store_data_dir"],
-        user=user,
-        group=user,
-        mode="700",
-    )
+    user = role.vars["object_store_user"]
+    account("object_store", user, role.vars["object_store_uid"])
+    directory("object_store | Make the data directory", role.vars["object_store_data_dir"], owner=user, mode="700")
 
 
 def _install(role: Role) -> None:
     for file in host.loop(["install.sh", "buckets.py", "prove.py"]):
         command = _COMMANDS + file.partition(".")[0]
-        files.put(
-            name=f"object_store | Install the commands: {command}",
-            src=role.file(file),
-            dest=command,
-            user="root",
-            group="root",
-            mode="755",
-        )
-    _script(
-        "object_store | Install SeaweedFS",
-        "install",
-        [role.vars["object_store_version"], *role.vars["object_store_pip_arguments"]],
-    )
+        put(f"object_store | Install the commands: {command}", role.file(file), command, mode="755")
+    words = [role.vars["object_store_version"], *role.vars["object_store_pip_arguments"]]
+    ensure("object_store | Install SeaweedFS", [f"{_COMMANDS}install"], words)
 
 
 def _write_units(role: Role) -> None:
     for unit in host.loop([_UNIT, _PROXY, _SOCKET]):
-        files.put(
-            name=f"object_store | Write the units: {unit}",
-            src=role.template(f"{unit}.j2"),
-            dest=f"{_UNITS}/{unit}",
-            user="root",
-            group="root",
-            mode="644",
-        )
+        put(f"object_store | Write the units: {unit}", role.template(f"{unit}.j2"), f"{_UNITS}/{unit}")
 
 
 def _make_buckets(role: Role) -> None:
     buckets = role.vars["object_store_buckets"]
     weed = f"/opt/seaweedfs/{role.vars['object_store_version']}/bin/weed"
-    _script("object_store | Make the buckets", "buckets", [weed, *buckets])
+    ensure("object_store | Make the buckets", [f"{_COMMANDS}buckets"], [weed, *buckets])
     address = f"{role.vars['object_store_bind_address']}:{role.vars['object_store_port']}"
     prove(
         "object_store | Prove that an object can be put, read and deleted",
         shlex.join([f"{_COMMANDS}prove", _IDENTITIES, address, *buckets]),
     )
-
-
-def _script(name: str, command: str, arguments: list[str]) -> None:
-    program = _COMMANDS + command
-    script(name, shlex.join([program, *arguments]), check=shlex.join([program, "--check", *arguments]))
