@@ -261,7 +261,9 @@ NAMESPACE = {"namespace": GZIP}
         pytest.param(V1 + "preupload", "[]", id="a list"),
         pytest.param(V1 + "preupload", {"namespace": {"namespace": "a/b"}}, id="bad namespace"),
         pytest.param(V1 + "preupload", {"namespace": {"namespace": ".."}}, id="namespace of dots"),
-        pytest.param(V1 + "preupload", {"namespace": {"namespace": "sha256-x"}}, id="another algorithm"),
+        pytest.param(
+            V1 + "preupload", {"items": [{"digest": DIGEST}], "namespace": {"namespace": "sha256-x"}}, id="another hash"
+        ),
         pytest.param(V1 + "preupload", {"namespace": 1}, id="namespace as number"),
         pytest.param(V1 + "preupload", {"items": [{"digest": "A" * 40}], "namespace": NAMESPACE}, id="not hex"),
         pytest.param(V1 + "preupload", {"items": [{"digest": "a" * 39}], "namespace": NAMESPACE}, id="too short"),

@@ -25,7 +25,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "isolate.store": ({"isolate", "storage.results", "settings", "errors"}, set()),
     "isolate.server": (
         {"isolate", "storage.results", "settings", "errors"},
-        {"flask", "werkzeug", "itsdangerous", "prometheus_client"},
+        {"flask", "werkzeug", "itsdangerous", "prometheus_client", "gunicorn"},
     ),
     "isolate.server_metrics": ({"isolate", "serving", "errors"}, {"flask", "prometheus_client"}),
     "isolate.command": ({"isolate", "storage.results", "serving", "settings", "errors", "logs"}, set()),

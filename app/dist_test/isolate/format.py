@@ -44,11 +44,15 @@ class Isolated:
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
-    """A document merged with all that it includes. `relative_cwd` is "" for the root; no path is named twice."""
+    """A document merged with all that it includes. `relative_cwd` is "" for the root; no path is named twice.
+
+    read_only: 0 all may be written, 1 not the files, 2 not the directories either.
+    """
 
     command: tuple[str, ...]
     relative_cwd: str
     files: tuple[TreeFile, ...]
+    read_only: int = 0
 
 
 def parse_isolated(content: bytes) -> Isolated:
@@ -88,21 +92,23 @@ def emit_isolated(isolated: Isolated) -> bytes:
 def merge(root: str, documents: Mapping[str, Isolated]) -> Tree:
     """Merge the document `root` with its includes, all of which are in `documents` by digest.
 
-    Depth first, parents first, left to right; the first definition of a path wins, and so for command and
-    relative_cwd. A document reached by two ways counts once; one that includes itself is refused. Raises
+    Depth first, parents first, left to right; the first definition of a path wins, and so for command,
+    relative_cwd and read_only. A document reached by two ways counts once; one that includes itself is refused. Raises
     InvalidIsolated also for a path that uses a file or link as a directory, and for links that lead out of the tree.
     """
     command: tuple[str, ...] = ()
     relative_cwd: str | None = None
+    read_only: int | None = None
     files: dict[str, TreeFile] = {}
     for isolated in _depth_first(root, documents):
         command = command or isolated.command
         relative_cwd = isolated.relative_cwd if relative_cwd is None else relative_cwd
+        read_only = isolated.read_only if read_only is None else read_only
         for file in isolated.files:
             files.setdefault(file.path, file)
     _check_directories(files)
     _check_links(files)
-    return Tree(command=command, relative_cwd=relative_cwd or "", files=tuple(files.values()))
+    return Tree(command=command, relative_cwd=relative_cwd or "", files=tuple(files.values()), read_only=read_only or 0)
 
 
 def check_path(path: object, what: str) -> str:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 2**17
 _SPOOLED_BYTES = 2**20
+_SPOOL_DIRECTORY = "/var/tmp"  # on a disk: /tmp is memory on newer Debians
 _LOOKUPS_AT_ONCE = 16
 _STALE_SECONDS = 86400  # no upload takes that long
 
@@ -159,7 +160,7 @@ class S3Store:
 
     def put(self, namespace: str, digest: str, size_bytes: int | None, chunks: Iterable[bytes]) -> None:
         # Aside first: S3 would show an object whose digest has not been checked.
-        with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as target:
+        with tempfile.SpooledTemporaryFile(_SPOOLED_BYTES, dir=_SPOOL_DIRECTORY) as target:
             _copy_checked(chunks, target, Decoder(namespace, digest, size_bytes))
             length = target.tell()
             target.seek(0)

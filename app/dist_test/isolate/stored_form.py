@@ -6,23 +6,32 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 from dist_test.errors import DigestMismatch, IsolateError
+from dist_test.isolate.digest import algorithm_of
 
 _NAMESPACE = re.compile(r"[a-zA-Z0-9._-]+")
 # isolate.md 1: "gzip" and "deflate" both mean zlib, RFC 1950
 _COMPRESSED = ("-gzip", "-deflate")
-_OTHER_ALGORITHMS = ("sha256-", "sha512-")
+_LONGEST_NAMESPACE = 200  # it is the name of a directory, which may have 255 bytes
 _PIECE_BYTES = 2**20
 _PROBE_BYTES = 2**16
 _FAST = 1  # higher levels cost seconds of the developer's time and save few bytes on binaries
 
 
-def check_namespace(namespace: object) -> str:
-    """Return a namespace that we can serve, or raise IsolateError."""
+def check_served_namespace(namespace: object) -> str:
+    """Return a namespace that our server keeps blobs for, or raise IsolateError."""
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace) or set(namespace) == {"."}:
-        raise IsolateError(f"namespace is {namespace!r}; use letters, digits, '-', '.' and '_'")
-    if namespace.startswith(_OTHER_ALGORITHMS):
-        raise IsolateError(f"namespace is {namespace!r}; only SHA-1 digests are served, as in 'default-gzip'")
+        raise IsolateError(f"namespace is {namespace!r:.100}; use letters, digits, '-', '.' and '_'")
+    if len(namespace) > _LONGEST_NAMESPACE:
+        raise IsolateError(f"namespace has {len(namespace)} characters; at most {_LONGEST_NAMESPACE} are allowed")
     return namespace
+
+
+def check_namespace(namespace: object) -> str:
+    """Return a namespace that our own client can use, which knows SHA-1 only, or raise IsolateError."""
+    checked = check_served_namespace(namespace)
+    if algorithm_of(checked) != "sha1":
+        raise IsolateError(f"namespace is {checked!r}; its digests are not SHA-1; use one such as 'default-gzip'")
+    return checked
 
 
 def is_compressed(namespace: str) -> bool:
@@ -62,7 +71,7 @@ class Decoder:
         self._digest = digest
         self._size_bytes = size_bytes
         self._limit_bytes = limit_bytes if size_bytes is None else size_bytes
-        self._hash = hashlib.sha1(usedforsecurity=False)
+        self._hash = hashlib.new(algorithm_of(namespace), usedforsecurity=False)
         self._seen_bytes = 0
         self._inflater = zlib.decompressobj() if is_compressed(namespace) else None
 
