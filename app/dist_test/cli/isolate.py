@@ -1,8 +1,4 @@
-"""`dist-test isolate`: package a test's files for the cluster, and fetch such a package back.
-
-Flags have one dash or two and take their values after `=` or a space, as those of the Go program that build scripts
-were written for.
-"""
+"""`dist-test isolate`: package a test's files for the cluster, and fetch such a package back."""
 
 import contextlib
 import json
@@ -11,12 +7,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dist_test.cli.isolate_flags import PAIRS, GoCommand
 from dist_test.cli.messages import printable
 from dist_test.errors import ConfigurationError, InvalidIsolate, IsolateError
 from dist_test.isolate.isolate_file import (
@@ -30,41 +27,6 @@ if TYPE_CHECKING:
     from dist_test.isolate.archive import Archiver
     from dist_test.isolate.blob import LocalBlob
     from dist_test.isolate.client import IsolateClient, Progress
-
-_PAIRS = frozenset({"path-variable", "extra-variable", "config-variable"})
-
-
-class GoCommand(click.Command):
-    """A command whose flags may be written as Go programs take them: `-name=value`, `-name value`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        names = {
-            name.lstrip("-"): max(parameter.opts, key=len)
-            for parameter in self.params
-            if isinstance(parameter, click.Option)
-            for name in parameter.opts
-        }
-        return super().parse_args(ctx, with_two_dashes(args, names))
-
-
-def with_two_dashes(arguments: Sequence[str], names: dict[str, str]) -> list[str]:
-    """The arguments with every flag in `names` as click takes it; `K V` of a variable becomes `K=V`."""
-    todo = list(arguments)
-    done: list[str] = []
-    while todo:
-        word = todo.pop(0)
-        if word == "--":
-            return [*done, word, *todo]
-        flag, equals, value = word.lstrip("-").partition("=")
-        if not word.startswith("-") or flag not in names:
-            done.append(word)
-            continue
-        done.append(f"{names[flag]}={value}" if equals else names[flag])
-        if flag in _PAIRS:
-            pair = value if equals else (todo.pop(0) if todo else "")
-            pair += "" if "=" in pair or not todo else f"={todo.pop(0)}"
-            done[-1] = f"{names[flag]}={pair}"
-    return done
 
 
 def _server_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -116,15 +78,17 @@ def archive(paths: tuple[str, ...], **options: Any) -> None:
 @isolate.command(cls=GoCommand)
 @click.option("--dump-json", metavar="FILE", type=Path, help="Write {name: hash} here once all is uploaded.")
 @_server_options
+@click.option("--blacklist", metavar="GLOB", multiple=True, help="Leave such names out, whatever GEN_JSON says.")
 @click.argument("gen_files", metavar="GEN_JSON...", nargs=-1, required=True, type=Path)
-def batcharchive(gen_files: tuple[Path, ...], **options: Any) -> None:
+def batcharchive(gen_files: tuple[Path, ...], blacklist: tuple[str, ...], **options: Any) -> None:
     """Upload many tests at once, each described by an .isolated.gen.json file, and print their hashes.
 
     Exits 1 when one of them fails; then the file of --dump-json is not written.
     """
     with _batch(options) as batch:
         for gen_file in gen_files:
-            batch.add_isolate(_read_gen_file(gen_file))
+            described = _read_gen_file(gen_file)
+            batch.add_isolate(replace(described, blacklist=blacklist or described.blacklist))
         batch.finish(options["dump_json"])
 
 
@@ -223,9 +187,7 @@ def _client(settings: ClientSettings, options: dict[str, Any]) -> "Iterator[Isol
 
 
 def _archive_options(options: dict[str, Any]) -> ArchiveOptions:
-    pairs = [
-        word for flag in sorted(_PAIRS) for pair in options[flag.replace("-", "_")] for word in (f"--{flag}", pair)
-    ]
+    pairs = [word for flag in sorted(PAIRS) for pair in options[flag.replace("-", "_")] for word in (f"--{flag}", pair)]
     isolate_path: Path = options["isolate_path"]
     isolated_path = options["isolated_path"]
     arguments = ["-i", str(isolate_path), "-s", str(isolated_path or isolate_path.with_suffix(".isolated")), *pairs]

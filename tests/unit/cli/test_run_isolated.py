@@ -120,7 +120,9 @@ def test_a_package_without_a_command_takes_one_from_the_command_line(run: RunCli
     digest = package()
 
     assert run(digest, "--", "./test.sh", "5").status == 5
-    assert run(digest).stderr == f"dist-test: the package {digest} has no command; give one after --\n"
+    refused = run(digest)
+    assert refused.status == 1
+    assert refused.stderr == f"dist-test: No command to run: the package {digest} has none; give one after --\n"
 
 
 def test_without_an_isolate_server_the_setting_is_named(run_alone: RunCli) -> None:
