@@ -26,6 +26,7 @@ class Kind(StrEnum):
     BOOTING = "booting"  # capacity soon
     FAILED = "failed"  # Compute Engine could not make it
     SILENT = "silent"  # runs, but its slave was not heard of
+    TAKEN = "taken"  # a slave of its name is alive, which is not known to be on this machine: left alone
     LEAVING = "leaving"  # on its way out, or between two lives
 
 
@@ -49,7 +50,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """All members in order of group and name, and the slaves that belong to no group.
+    """All members in order of group and name, and the slaves that belong to no group or do not say to which machine.
 
     `pending` are instances that a group's target promises and its listing does not have yet, by group.
     """
@@ -105,15 +106,41 @@ class Fleet:
         return silent > 0 and silent >= self.fresh_count()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Roll:
+    """The slaves: `by_key` those that say which machine they are on, `fresh` those heard of lately.
+
+    The rest are names: of fresh slaves, of those of them that do not say on which machine they are, and of all that are
+    heard of or hold a lease.
+    """
+
+    by_key: Mapping[SlaveKey, SlaveSnapshot]
+    fresh: tuple[SlaveSnapshot, ...]
+    heard: frozenset[str]
+    unnamed: frozenset[str]
+    living: frozenset[str]
+
+
+def _roll(policy: PolicySettings, snapshot: Snapshot) -> _Roll:
+    slaves = sorted(snapshot.slaves or (), key=lambda slave: (slave.name, slave.instance_id))
+    fresh = tuple(slave for slave in slaves if is_fresh(slave, snapshot.now, policy.stale_s))
+    return _Roll(
+        by_key={(slave.name, slave.instance_id): slave for slave in slaves if slave.instance_id},
+        fresh=fresh,
+        heard=frozenset(slave.name for slave in fresh),
+        unnamed=frozenset(slave.name for slave in fresh if not slave.instance_id),
+        living=frozenset(slave.name for slave in fresh) | {slave.name for slave in slaves if slave.lease_held},
+    )
+
+
 def classify(policy: PolicySettings, snapshot: Snapshot) -> Fleet:
     """Tell what each instance is. The snapshot's slaves must have been read."""
-    slaves = {(slave.name, slave.instance_id): slave for slave in snapshot.slaves or ()}
     groups = sorted(snapshot.groups, key=lambda group: group.name)
-    members = [member for group in groups for member in _members(policy, snapshot, group, slaves)]
-    listed = {member.name for member in members}
+    roll = _roll(policy, snapshot)
+    members = [member for group in groups for member in _members(policy, snapshot, group, roll)]
     return Fleet(
         members=tuple(members),
-        bare=tuple(_bare(policy, snapshot, slaves.values(), listed)),
+        bare=tuple(_bare(roll, [member.instance for member in members])),
         pending={group.name: max(0, group.target - len(group.instances)) for group in groups},
         usable={group.name: group for group in groups if _is_usable(policy.group(group.name), group)},
     )
@@ -124,24 +151,38 @@ def _is_usable(settings: GroupSettings | None, group: GroupSnapshot) -> bool:
 
 
 def _members(
-    policy: PolicySettings, snapshot: Snapshot, group: GroupSnapshot, slaves: Mapping[SlaveKey, SlaveSnapshot]
+    policy: PolicySettings, snapshot: Snapshot, group: GroupSnapshot, roll: _Roll
 ) -> Iterator[Member]:
     for instance in sorted(group.instances, key=lambda instance: (instance.name, instance.id)):
-        slave = slaves.get((instance.name, instance.id))
-        kind = _kind(policy, snapshot, instance, slave)
+        slave = roll.by_key.get((instance.name, instance.id))
+        kind = _kind(policy, snapshot, instance, slave, roll)
         yield Member(group=group.name, instance=instance, slave=slave, kind=kind)
 
 
-def _kind(policy: PolicySettings, snapshot: Snapshot, instance: InstanceSnapshot, slave: SlaveSnapshot | None) -> Kind:
+def _kind(
+    policy: PolicySettings,
+    snapshot: Snapshot,
+    instance: InstanceSnapshot,
+    slave: SlaveSnapshot | None,
+    roll: _Roll,
+) -> Kind:
     if instance.action in LEAVING:
         return Kind.LEAVING
-    fresh = slave is not None and is_fresh(slave, snapshot.now, policy.stale_s)
     if slave is not None and instance.status == "RUNNING":
-        return _kind_of_slave(slave) if fresh else _kind_of_silent(slave)
+        is_heard = is_fresh(slave, snapshot.now, policy.stale_s)
+        return _kind_of_slave(slave) if is_heard else _kind_of_silent(slave)
     kind = _kind_without_slave(instance, snapshot.now - instance.first_seen, policy.scale_out)
-    # A listing may be older than the slave; what has a slave at work was made after all.
-    is_alive = slave is not None and (fresh or slave.lease_held)
-    return Kind.BOOTING if is_alive and kind is Kind.FAILED else kind
+    if slave is None and _is_unsure(instance, roll):
+        return Kind.TAKEN
+    # A listing may be older than a slave, and a row older than a machine: nothing is given up while its name is heard
+    # of or at work.
+    spared = {Kind.FAILED: Kind.BOOTING, Kind.SILENT: Kind.TAKEN}
+    return spared.get(kind, kind) if instance.name in roll.living else kind
+
+
+def _is_unsure(instance: InstanceSnapshot, roll: _Roll) -> bool:
+    """Whether a slave is heard of that may be on this machine, and one of the two lacks the id that would tell."""
+    return instance.status == "RUNNING" and instance.name in (roll.unnamed if instance.id else roll.heard)
 
 
 def _kind_of_slave(slave: SlaveSnapshot) -> Kind:
@@ -171,12 +212,11 @@ def is_fresh(slave: SlaveSnapshot, now: float, stale_s: float) -> bool:
     return now - slave.heartbeat <= stale_s
 
 
-def _bare(
-    policy: PolicySettings, snapshot: Snapshot, slaves: Iterable[SlaveSnapshot], listed: set[str]
-) -> Iterator[SlaveSnapshot]:
-    """Slaves that take tasks and are no instances. The row of an instance's former life bears a listed name."""
-    for slave in sorted(slaves, key=lambda slave: (slave.name, slave.instance_id)):
-        is_elsewhere = slave.name not in listed and is_fresh(slave, snapshot.now, policy.stale_s)
+def _bare(roll: _Roll, instances: Iterable[InstanceSnapshot]) -> Iterator[SlaveSnapshot]:
+    """Slaves that take tasks and are no known instances. The row of an instance's former life bears a listed name."""
+    identified = {instance.name for instance in instances if instance.id or instance.status != "RUNNING"}
+    for slave in roll.fresh:
+        is_elsewhere = slave.name not in identified or not slave.instance_id
         if is_elsewhere and _kind_of_slave(slave) is Kind.UP:
             yield slave
 

@@ -1,9 +1,10 @@
 """Buy slaves: which group gives how many."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dist_test_autoscale.fleet import Fleet, Kind
+from dist_test_autoscale.fleet import Fleet, Kind, Member
 from dist_test_autoscale.repair import Repair
 from dist_test_autoscale.settings import GroupSettings, PolicySettings
 from dist_test_autoscale.snapshot import GroupSnapshot
@@ -25,9 +26,11 @@ class Growth:
 
 def grow(
     policy: PolicySettings, groups: tuple[GroupSnapshot, ...], fleet: Fleet, repair: Repair, state: State, *,
-    missing: int, now: float,
+    undrained: Collection[Member], missing: int, now: float,
 ) -> Growth:  # fmt: skip
     """Place `missing` slaves: each group's minimum first, then in order of priority, the smaller group first.
+
+    `undrained` are taken back now, and count. A group in which no machine has become a slave yet gets one to try.
 
     A group's target never exceeds its maximum, even should this decision's deletes fail; nor do all targets together
     exceed max_total, where only what was never made is taken off at once.
@@ -36,9 +39,11 @@ def grow(
     promised = sum(_size(group) - repair.failed_in(group.name) for group in groups)
     room = min(budget, max(0, policy.size.max_total - promised))
     open_groups = _open_groups(policy, fleet, repair, now)
-    owed = {group.name: max(0, group.min - _present(fleet, group.name)) for group in open_groups}
+    back = Counter(member.group for member in undrained)
+    owed = {group.name: max(0, group.min - _present(fleet, group.name) - back[group.name]) for group in open_groups}
     wanted = max(missing, sum(owed.values()))
-    placed = _fill({group.name: _room(fleet, group) for group in open_groups}, owed, wanted=min(wanted, room))
+    rooms = {group.name: _room(fleet, group, is_tried=group.name in repair.tried) for group in open_groups}
+    placed = _fill(rooms, owed, wanted=min(wanted, room))
     unplaced = wanted - sum(placed.values())
     return Growth(slaves=placed, unplaced=unplaced, reasons=_reasons(placed, unplaced, repair, now))
 
@@ -58,8 +63,9 @@ def _size(group: GroupSnapshot) -> int:
     )
 
 
-def _room(fleet: Fleet, group: GroupSettings) -> int:
-    return max(0, group.max - _size(fleet.usable[group.name]))
+def _room(fleet: Fleet, group: GroupSettings, *, is_tried: bool) -> int:
+    room = max(0, group.max - _size(fleet.usable[group.name]))
+    return min(room, max(0, 1 - _present(fleet, group.name))) if is_tried else room
 
 
 def _present(fleet: Fleet, name: str) -> int:

@@ -98,9 +98,10 @@ def _decide(
     need = _need(policy, snapshot, fleet, queue, jobs, state)
     parked = parked_members(fleet, state.drains, now)
     undrained = _undrained(policy, queue, fleet, need, parked, now)
-    missing_slots = need.desired * per_slave - need.capacity_slots - slots_of(member for member, _ in undrained)
+    back = [member for member, _ in undrained]
+    missing_slots = need.desired * per_slave - need.capacity_slots - slots_of(back)
     missing = whole_slaves(missing_slots, per_slave)
-    bought = grow(policy, snapshot.groups, fleet, repaired, need.state, missing=missing, now=now)
+    bought = grow(policy, snapshot.groups, fleet, repaired, need.state, undrained=back, missing=missing, now=now)
     waiting = 0 if queue.is_paused else need.backlog.waiting
     unneeded = 0 if missing or undrained else max(0, fleet.idle_slots() - waiting)
     drained = _drained(policy, snapshot, fleet, need, bought, at_most_slots=unneeded)

@@ -19,11 +19,15 @@ MAX_ZOMBIES = 2  # given up per group and decision: should we be wrong, somebody
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """Members to delete, groups whose back-off begins now, and all back-offs that matter from now on."""
+    """Members to delete, groups whose back-off begins now, and all back-offs that matter from now on.
+
+    `tried` are groups whose machines never became slaves so far, while nobody can tell whose fault that is.
+    """
 
     removed: tuple[tuple[Member, Cause], ...]
     begun: Mapping[str, Backoff]
     backoffs: Mapping[str, Backoff]
+    tried: frozenset[str]
     reasons: tuple[str, ...]
 
     def failed_in(self, group: str) -> int:
@@ -36,7 +40,8 @@ def repair(policy: PolicySettings, snapshot: Snapshot, fleet: Fleet, known: Mapp
     failed = fleet.of_kind(Kind.FAILED, usable_only=True)
     zombies = _zombies(policy, snapshot, fleet)
     kept = {group: backoff for group, backoff in known.items() if not backoff.is_forgotten(snapshot.now)}
-    causes = _causes_of_backoff(failed, _stillborn(fleet))
+    stillborn = _stillborn(fleet)
+    causes = _causes_of_backoff(failed, [member for member in stillborn if _is_news(member, kept)])
     begun = {
         group: next_backoff(kept.get(group), snapshot.now)
         for group in sorted(causes)
@@ -46,6 +51,7 @@ def repair(policy: PolicySettings, snapshot: Snapshot, fleet: Fleet, known: Mapp
         removed=(*((member, Cause.FAILED) for member in failed), *((member, Cause.ZOMBIE) for member in zombies)),
         begun=begun,
         backoffs=kept | begun,
+        tried=frozenset(member.group for member in stillborn),
         reasons=(*_failures(failed), *_silences(zombies), *_pauses(begun, causes)),
     )
 
@@ -74,6 +80,12 @@ def _stillborn(fleet: Fleet) -> list[Member]:
     if fleet.fresh_count():
         return []
     return [member for member in fleet.of_kind(Kind.SILENT, usable_only=True) if member.slave is None]
+
+
+def _is_news(stillborn: Member, kept: Mapping[str, Backoff]) -> bool:
+    """Whether it came after its group's last back-off. One from before must not keep the group closed for ever."""
+    backoff = kept.get(stillborn.group)
+    return backoff is None or stillborn.instance.first_seen >= backoff.until
 
 
 def _causes_of_backoff(failed: Iterable[Member], stillborn: Iterable[Member]) -> dict[str, str]:

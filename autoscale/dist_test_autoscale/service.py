@@ -288,8 +288,10 @@ def state_after(state: State, outcomes: Iterable[Outcome], now: float) -> State:
 def with_pins(policy: PolicySettings, pins: Iterable[Pin]) -> PolicySettings:
     """The policy as operators have narrowed it: a pinned group is never larger by our doing, nor smaller."""
     sizes = {pin.group: pin.size for pin in pins if pin.size is not None}
-    groups = (
+    groups = tuple(
         replace(group, min=sizes[group.name], max=sizes[group.name]) if group.name in sizes else group
         for group in policy.groups
     )
-    return replace(policy, groups=tuple(groups))
+    # What no group may have any more is not asked of all of them together.
+    size = replace(policy.size, min_total=min(policy.size.min_total, sum(group.max for group in groups)))
+    return replace(policy, size=size, groups=groups)

@@ -207,7 +207,7 @@ class _Source:
             groups=tuple(GroupSettings(**group) for group in groups),
         )
         if self._is_readable:
-            self._problems += [f"{self._where}{self._prefix}{found}" for found in _contradictions(policy)]
+            self._problems += [f"{self._where}{self._prefix}{found}" for found in _contradictions(policy, is_whole=self._is_whole)]
             self._problems += [f"{self._where}{self._prefix}{found}" for found in self._places(policy.groups)]
         return policy
 
@@ -250,16 +250,17 @@ class _Source:
                 yield f"group[{place}] ({group.name}) has neither zone nor region: give one of them"
 
 
-def _contradictions(policy: PolicySettings) -> Iterator[str]:
+def _contradictions(policy: PolicySettings, *, is_whole: bool) -> Iterator[str]:
     size, boot_s = policy.size, policy.scale_out.boot_s_default
     if size.target_drain_s <= boot_s:
         yield f"size.target_drain_s is {size.target_drain_s:g}, no more than out.boot_s_default, {boot_s:g}: raise it"
     if size.min_total > size.max_total:
         yield f"size.min_total is {size.min_total}, more than size.max_total, {size.max_total}: lower it"
-    yield from _group_contradictions(policy)
+    yield from _group_contradictions(policy, is_whole=is_whole)
 
 
-def _group_contradictions(policy: PolicySettings) -> Iterator[str]:
+def _group_contradictions(policy: PolicySettings, *, is_whole: bool) -> Iterator[str]:
+    """is_whole: not a snapshot's, where operators may have pinned groups at more than all together may have."""
     if not policy.groups:
         yield "group is empty: name at least one managed instance group"
         return
@@ -272,7 +273,7 @@ def _group_contradictions(policy: PolicySettings) -> Iterator[str]:
     least, most = sum(group.min for group in policy.groups), sum(group.max for group in policy.groups)
     if most < policy.size.min_total:
         yield f"size.min_total is {policy.size.min_total}, but the groups' max add up to {most}: lower it"
-    if least > policy.size.max_total:
+    if is_whole and least > policy.size.max_total:
         yield f"size.max_total is {policy.size.max_total}, but the groups' min add up to {least}: raise it"
 
 

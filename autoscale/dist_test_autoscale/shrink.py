@@ -80,7 +80,8 @@ def victims(
     spare = _spare(policy, fleet)
     chosen: list[Member] = []
     for member, slots in _candidates(policy, fleet, grace_s=grace_s, now=now):
-        fits = slots <= surplus_slots and (slots == 0 or spare[member.group] > 0)
+        # One in quarantine takes no tasks, and the place of one that would.
+        fits = slots == 0 or (slots <= surplus_slots and spare[member.group] > 0)
         if fits and len(chosen) < at_most:
             chosen.append(member)
             surplus_slots -= slots

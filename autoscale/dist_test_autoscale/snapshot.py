@@ -1,9 +1,10 @@
 """The world at one moment, as far as a decision depends on it, and its JSON form: a contract that replays rely on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dist_test.errors import InvalidSnapshot
 from dist_test_autoscale.documents import Node
 from dist_test_autoscale.settings import PolicySettings, policy_document, policy_settings
 from dist_test_autoscale.state import State, read_state
@@ -144,7 +145,20 @@ def read_case(document: Any) -> Case:
         groups=tuple(_group(node) for node in table["groups"].items()),
         db_fresh_for=None if fresh_for is None else fresh_for.seconds(),
     )
+    _refuse_twins("slaves", ((slave.name, slave.instance_id) for slave in snapshot.slaves or ()))
+    _refuse_twins("groups", ((group.name,) for group in snapshot.groups))
+    for place, group in enumerate(snapshot.groups):
+        _refuse_twins(f"groups[{place}].instances", ((one.name, one.id) for one in group.instances))
     return Case(policy=policy, snapshot=snapshot, state=read_state(table.find("state")))
+
+
+def _refuse_twins(path: str, keys: Iterable[tuple[str, ...]]) -> None:
+    """Refuse two entries of one key: which of them is true, nobody can tell."""
+    seen: set[tuple[str, ...]] = set()
+    for place, key in enumerate(keys):
+        if key in seen:
+            raise InvalidSnapshot(f"{path}[{place}] is {' '.join(key)} again: give each once")
+        seen.add(key)
 
 
 def _optional(node: Node | None, read: Callable[[Node], Record], default: Record) -> Record:

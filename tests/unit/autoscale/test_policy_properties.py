@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from dist_test_autoscale.decision import Cause, Decision, Kind
 from dist_test_autoscale.policy import decide
@@ -179,15 +179,16 @@ def shuffled(entries: Any, chance: random.Random) -> list[Any]:
 
 
 class World(RuleBasedStateMachine):
-    """A group and its slaves over time: decisions are carried out, and the world does what it likes in between."""
+    """Two groups and their slaves over time: decisions are carried out, and the world does what it likes in between."""
 
-    @initialize(maximum=st.integers(1, 8), least=st.integers(0, 1))
-    def begin(self, maximum: int, least: int) -> None:
-        self.config = worlds.settings(group=[worlds.group_settings("a", min=least, max=maximum)])
-        self.now, self.count, self.maximum = NOW, 0, maximum
+    @initialize(sizes=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(2, 8))] * 2), most=st.integers(4, 20))
+    def begin(self, sizes: tuple[tuple[int, int], ...], most: int) -> None:
+        self.sizes = dict(zip(GROUPS, sizes, strict=True))
+        self.most, self.now, self.count = most, NOW, 0
         self.waiting, self.server = 0, "a"
         self.machines: dict[str, Document] = {}
         self.slaves: dict[str, Document] = {}
+        self.unread: set[str] = set()
         self.state: Document | None = None
 
     @rule(tasks=st.integers(1, 60))
@@ -198,8 +199,9 @@ class World(RuleBasedStateMachine):
     def a_job_is_canceled(self) -> None:
         self.waiting = 0
 
-    @rule(seconds=st.sampled_from([5, 10, 30, 100, 400]), is_heard=st.sampled_from([True, True, True, False]))
+    @rule(seconds=st.sampled_from([5, 10, 30, 100, 400, 900]), is_heard=st.sampled_from([True, True, True, False]))
     def time_passes(self, seconds: int, is_heard: bool) -> None:
+        """Not heard: as while MySQL is away."""
         self.now += seconds
         for entry in self.slaves.values():
             entry["heartbeat"] = self.now if is_heard else entry["heartbeat"]
@@ -207,22 +209,42 @@ class World(RuleBasedStateMachine):
     @rule()
     def machines_boot(self) -> None:
         for name, machine in self.machines.items():
-            if machine["action"] == "CREATING" and not machine["errors"]:
-                machine |= {"action": "NONE", "status": "RUNNING", "id": f"id-{name}"}
+            if machine["action"] != "NONE" and not machine["errors"]:
+                self.count += 1
+                machine |= {"action": "NONE", "status": "RUNNING", "id": f"id-{self.count}"}
                 self.slaves[name] = worlds.slave(
-                    name, heartbeat=self.now, idle_since=self.now, started=self.now, want="run"
+                    name,
+                    instance_id=machine["id"],
+                    heartbeat=self.now,
+                    idle_since=self.now,
+                    started=self.now,
+                    want="run",
                 )
 
     @rule()
     def the_zone_is_out_of_stock(self) -> None:
         for machine in self.machines.values():
-            if machine["action"] == "CREATING":
+            if machine["action"] != "NONE":
                 machine["errors"] = ["ZONE_RESOURCE_POOL_EXHAUSTED"]
+
+    @rule(is_noticed=st.booleans())
+    def a_machine_is_preempted(self, is_noticed: bool) -> None:
+        """Its group makes another of its name; the row of the old one is there until the new one registers."""
+        for name, machine in list(self.machines.items())[:1]:
+            machine |= {"action": "RECREATING", "status": "STOPPING", "id": "", "first_seen": self.now}
+            if name in self.slaves:
+                self.waiting += self.slaves[name]["busy"]
+                self.slaves[name] |= {"busy": 0, "lease_held": False} | ({"state": "preempted"} if is_noticed else {})
+
+    @rule()
+    def a_machine_of_unknown_identity_starts(self) -> None:
+        for entry in list(self.slaves.values())[-1:]:
+            entry["instance_id"] = ""
 
     @rule(count=st.integers(1, 8))
     def slaves_take_tasks(self, count: int) -> None:
         free = [entry for entry in self.slaves.values() if entry["want"] == "run" and not entry["busy"]]
-        for entry in free[: min(count, self.waiting)]:
+        for entry in [entry for entry in free if entry["state"] != "preempted"][: min(count, self.waiting)]:
             entry |= {"busy": 1, "idle_since": None, "lease_held": True, "state": "up"}
             self.waiting -= 1
 
@@ -236,11 +258,25 @@ class World(RuleBasedStateMachine):
     def slaves_answer(self) -> None:
         for entry in self.slaves.values():
             is_done = not entry["busy"]
-            entry["state"] = "up" if entry["want"] == "run" else "drained" if is_done else "draining"
+            if entry["state"] != "preempted":
+                entry["state"] = "up" if entry["want"] == "run" else "drained" if is_done else "draining"
+
+    @rule()
+    def an_operator_drains_a_slave(self) -> None:
+        for entry in list(self.slaves.values())[:1]:
+            entry["want"] = "drain" if entry["want"] == "run" else entry["want"]
 
     @rule()
     def beanstalkd_restarts(self) -> None:
         self.server += "a"
+
+    @rule(group=st.sampled_from(GROUPS))
+    def a_group_stops_or_begins_to_answer(self, group: str) -> None:
+        self.unread ^= {group}
+
+    @rule(sizes=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(2, 8))] * 2))
+    def the_configuration_changes(self, sizes: tuple[tuple[int, int], ...]) -> None:
+        self.sizes = dict(zip(GROUPS, sizes, strict=True))
 
     @rule(ticks=st.integers(1, 60))
     def all_goes_well(self, ticks: int) -> None:
@@ -265,20 +301,25 @@ class World(RuleBasedStateMachine):
 
     def document(self) -> Document:
         running = sum(entry["busy"] for entry in self.slaves.values())
+        listed = {group: [dict(one) for name, one in self.machines.items() if name[0] == group] for group in GROUPS}
+        tables = [
+            worlds.group_settings(group, min=least, max=most, priority=place)
+            for place, (group, (least, most)) in enumerate(self.sizes.items())
+        ]
         return worlds.world(
-            config=self.config,
+            config=worlds.settings(group=tables, size={"max_total": self.most}),
             now=self.now,
             queue=worlds.queue(self.waiting, running, at=self.now, server_id=self.server),
             jobs=[worlds.job(self.waiting, running=running, left=30.0 * running)],
             slaves=[dict(entry) for entry in self.slaves.values()],
-            groups=[worlds.group("a", [dict(entry) for entry in self.machines.values()])],
+            groups=[worlds.group(group, listed[group], ok=group not in self.unread) for group in GROUPS],
             state=self.state,
         )
 
     def carry_out(self, decision: Decision) -> None:
-        for (name, _), _ in targets(decision, Kind.DELETE):
+        for (name, instance_id), _ in targets(decision, Kind.DELETE):
             assert not self.slaves.get(name, {"busy": 0})["busy"]
-            del self.machines[name]
+            assert self.machines.pop(name)["id"] == instance_id
             self.slaves.pop(name, None)
         for (name, _), _ in targets(decision, Kind.DRAIN):
             self.slaves[name]["want"] = "drain"
@@ -287,13 +328,15 @@ class World(RuleBasedStateMachine):
         for action in decision.actions:
             for _ in range(action.slaves):
                 self.count += 1
-                name = f"m{self.count}"
+                name = f"{action.group}{self.count}"
                 self.machines[name] = worlds.creating(name, first_seen=self.now)
+            if action.kind is Kind.GROW:
+                assert self.size(action.group) <= self.sizes[action.group][1], "a target above the maximum"
+                assert len(self.machines) <= self.most, "more than all groups may have together"
 
-    @invariant()
-    def the_maximum_is_kept(self) -> None:
-        assert len(getattr(self, "machines", ())) <= getattr(self, "maximum", 0)
+    def size(self, group: str) -> int:
+        return sum(name[0] == group for name in self.machines)
 
 
 TestWorld = World.TestCase
-TestWorld.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestWorld.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
