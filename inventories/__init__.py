@@ -1,1 +1,7 @@
-"""Inventories of clusters, and what reads them for pyinfra with Ansible's own engine."""
+"""Inventories, what checks and resolves them, and what starts either tool on them."""
+
+import os
+from pathlib import Path
+
+# Before the first import of Ansible's, which reads it then.
+os.environ.setdefault("ANSIBLE_CONFIG", str(Path(__file__).resolve().parent.parent / "ansible.cfg"))

@@ -6,9 +6,8 @@ from typing import Any
 
 import yaml
 
+from inventories.cluster import ROOT
 from inventories.model import Catalog, Option
-
-ROOT = Path(__file__).parents[1]
 
 
 def read_catalog(root: Path = ROOT) -> Catalog:

@@ -17,7 +17,8 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 
 from inventories import addresses, autoscaling, credentials, shape, values
-from inventories.catalog import ROOT, read_catalog
+from inventories.catalog import read_catalog
+from inventories.cluster import ROOT
 from inventories.model import Inventory, Mistake, Place
 from inventories.source import Reader, Source
 from inventories.view import Vault, read_view

@@ -15,7 +15,7 @@ from pathlib import Path
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib
 
-from inventories.catalog import ROOT
+from inventories.cluster import ROOT
 from inventories.credentials import weakness
 from inventories.view import Vault
 

@@ -6,34 +6,27 @@ the signal handlers) and pyinfra cannot live with that.
 """
 
 import argparse
-import functools
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("ANSIBLE_CONFIG", str(Path(__file__).resolve().parent.parent / "ansible.cfg"))
-
 from ansible import constants
 from ansible._internal._datatag._tags import Origin
 from ansible.cli import CLI
 from ansible.errors import AnsibleError
 from ansible.inventory.host import Host
-from ansible.inventory.manager import InventoryManager
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import AnsibleVaultError
-from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar, trust_as_template
+from ansible.template import trust_as_template
 from ansible.utils.vars import combine_vars
-from ansible.vars.hostvars import HostVars
-from ansible.vars.manager import VariableManager
 
 from inventories import wheel
 from inventories.cluster import ROOT, Cluster, InventoryError, ResolvedHost, ResolvedRole
 from inventories.connection import connection_variables, pyinfra_connection
+from inventories.engine import Engine, read_mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,32 +44,26 @@ class Resolver:
     """Knows one inventory, and the playbook and roles of the checkout at `root`; `cluster` does the work."""
 
     def __init__(self, inventory: Path, root: Path = ROOT) -> None:
-        init_plugin_loader()
         self.inventory_path = inventory
-        self.loader = DataLoader()
-        self.loader.set_basedir(str(root / "playbooks"))
-        secrets = CLI.setup_vault_secrets(self.loader, constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
-        self.loader.set_vault_secrets(secrets)
-        self.inventory = InventoryManager(loader=self.loader, sources=[str(inventory)])
-        self.variables = VariableManager(loader=self.loader, inventory=self.inventory)
-        hostvars = HostVars(self.inventory, self.variables, self.loader)  # registers itself with the variable manager
-        # Ansible puts them together anew for each access, as tasks may change them. Here nothing does.
-        hostvars.raw_get = functools.cache(hostvars.raw_get)
-        self.plays = plays(self.loader, root / "playbooks/site.yml")
-        self.roles = {name: read_role(self.loader, root / "roles" / name) for _, names in self.plays for name in names}
+        loader = DataLoader()
+        secrets = CLI.setup_vault_secrets(loader, constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
+        loader.set_vault_secrets(secrets)
+        self.engine = Engine.of(inventory, loader, root=root)
+        self.plays = plays(loader, root / "playbooks/site.yml")
+        self.roles = {name: read_role(loader, root / "roles" / name) for _, names in self.plays for name in names}
 
     def cluster(self) -> Cluster:
         """Everything, for all hosts. Raises InventoryError."""
-        hosts = {host.name: self._host(host) for host in self.inventory.get_hosts()}
+        hosts = {host.name: self._host(host) for host in self.engine.inventory.get_hosts()}
         if not hosts:
             raise InventoryError(f"{self.inventory_path} has no hosts; see inventories/example")
-        groups = {name: tuple(members) for name, members in self.inventory.get_groups_dict().items() if members}
+        groups = {name: tuple(members) for name, members in self.engine.inventory.get_groups_dict().items() if members}
         return Cluster(hosts=hosts, groups=groups)
 
     def ensure_wheel(self) -> None:
         """Build the wheel of this checkout if a host is to get that one and it is missing or old."""
-        for host in self.inventory.get_hosts():
-            variables = self.variables.get_vars(host=host)
+        for host in self.engine.inventory.get_hosts():
+            variables = self.engine.variables_of(host)
             if "base_wheel" not in variables:
                 continue
             path = self._value(variables, "base_wheel", f"host {host.name}")
@@ -85,7 +72,7 @@ class Resolver:
                 return
 
     def _host(self, host: Host) -> ResolvedHost:
-        variables = self.variables.get_vars(host=host)
+        variables = self.engine.variables_of(host)
         roles = {name: self._role(host, name) for name in self._role_names(host)}
         groups = tuple(sorted(group.name for group in host.get_groups()))
         return ResolvedHost(groups=groups, connection=self._connection(host, variables), roles=roles)
@@ -97,13 +84,13 @@ class Resolver:
 
     def _role_names(self, host: Host) -> Iterator[str]:
         for pattern, names in self.plays:
-            if host in self.inventory.get_hosts(pattern):
+            if host in self.engine.inventory.get_hosts(pattern):
                 yield from names
 
     def _role(self, host: Host, name: str) -> ResolvedRole:
         role, where = self.roles[name], f"host {host.name}, role {name}"
         place = {"role_name": role.name, "role_path": str(role.path)}
-        variables = combine_vars(combine_vars(role.defaults, self.variables.get_vars(host=host)), place)
+        variables = combine_vars(self.engine.variables_of(host, role.defaults), place)
         names = [key for key in {**role.defaults, **role.options} if key in variables]
         values = {key: self._value(variables, key, where) for key in names}
         check_arguments(role.options, values, where)
@@ -114,16 +101,14 @@ class Resolver:
 
     def _value(self, variables: Mapping[str, Any], name: str, where: str) -> Any:
         try:
-            return Templar(loader=self.loader, variables=variables).template(variables[name])
+            return self.engine.templar(variables).template(variables[name])
         except AnsibleError as exc:
             raise InventoryError(f"{where}: variable {name}: {one_line(exc, variables[name])}") from exc
 
     def _text(self, role: RoleFiles, path: str, variables: Mapping[str, Any], where: str) -> str:
         """The bytes that Ansible's template module would write, see ansible/plugins/action/template.py."""
         try:
-            templar = Templar(loader=self.loader).copy_with_new_env(
-                searchpath=[str(role.path / "templates")], available_variables=variables
-            )
+            templar = self.engine.templar(variables).copy_with_new_env(searchpath=[str(role.path / "templates")])
             # An own option: without it, a backslash in a string of a template counts twice.
             text = templar.template(role.templates[path], escape_backslashes=False, overrides={"trim_blocks": True})
         except AnsibleError as exc:
@@ -143,21 +128,14 @@ def _role_name(entry: Any) -> str:
 
 def read_role(loader: DataLoader, path: Path) -> RoleFiles:
     """Defaults, argument specification and templates of the role at `path`."""
-    specs = _yaml(loader, path / "meta/argument_specs.yml").get("argument_specs", {})
+    specs = read_mapping(loader, path / "meta/argument_specs.yml").get("argument_specs", {})
     return RoleFiles(
         name=path.name,
         path=path,
-        defaults=_yaml(loader, path / "defaults/main.yml"),
+        defaults=read_mapping(loader, path / "defaults/main.yml"),
         options=specs.get("main", {}).get("options", {}),
         templates=dict(_templates(path / "templates")),
     )
-
-
-def _yaml(loader: DataLoader, path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    read: Mapping[str, Any] = loader.load_from_file(str(path), trusted_as_template=True) or {}
-    return read
 
 
 def _templates(directory: Path) -> Iterator[tuple[str, str]]:

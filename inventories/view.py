@@ -1,7 +1,6 @@
 """The inventory as Ansible sees it: the groups of each host, and variables with everything computed.
 
-The one module of the check that touches Ansible's own classes, which are no public API: ansible-core is pinned, and
-tests/inventories runs this on real directories.
+The one module of the check that touches Ansible's own classes.
 """
 
 import os
@@ -11,19 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("ANSIBLE_CONFIG", str(Path(__file__).resolve().parents[1] / "ansible.cfg"))
-
 from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.inventory.host import Host as AnsibleHost
-from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret, get_file_vault_secret
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
-from ansible.vars.hostvars import HostVars
-from ansible.vars.manager import VariableManager
 
+from inventories.engine import Engine, read_mapping
 from inventories.model import ROLE_OF_GROUP, Host, Place, Unresolved
 from inventories.source import Source, VaultLocked
 
@@ -83,45 +77,24 @@ def read_view(directory: Path, source: Source, names: Iterable[str], *, root: Pa
     discovery of slaves stays switched off.
     """
     os.environ["INVENTORY_DISCOVERY"] = "off"
-    init_plugin_loader()
-    loader.set_basedir(str(root / "playbooks"))
-    manager = InventoryManager(loader=loader, sources=[str(directory / "hosts.yml")])
-    variables = VariableManager(loader=loader, inventory=manager)
-    HostVars(manager, variables, loader)  # it tells `variables` of itself: for hostvars[...] in the wiring
-    hosts = sorted(manager.get_hosts(), key=lambda host: _place_of(host, source, directory))
-    groups = sorted(manager.groups.values(), key=lambda group: (group.depth, group.priority, group.name))
+    engine = Engine.of(directory / "hosts.yml", loader, root=root)
+    hosts = sorted(engine.inventory.get_hosts(), key=lambda host: _place_of(host, source, directory))
+    groups = sorted(engine.inventory.groups.values(), key=lambda group: (group.depth, group.priority, group.name))
     wanted = frozenset(names)
     return View(
-        hosts=tuple(_read_host(host, source, directory, wanted, variables, loader, root) for host in hosts),
+        hosts=tuple(_read_host(host, _place_of(host, source, directory), wanted, engine, root) for host in hosts),
         order=tuple(group.name for group in groups),
     )
 
 
-def _read_host(
-    host: AnsibleHost,
-    source: Source,
-    directory: Path,
-    names: frozenset[str],
-    variables: VariableManager,
-    loader: DataLoader,
-    root: Path,
-) -> Host:
+def _read_host(host: AnsibleHost, place: Place, names: frozenset[str], engine: Engine, root: Path) -> Host:
     groups = frozenset(group.name for group in host.get_groups()) | {"all"}
-    defaults = _defaults_of([role for group, role in ROLE_OF_GROUP.items() if group in groups], loader, root)
-    values = {**defaults, **variables.get_vars(host=host)}
-    templar = Templar(loader=loader, variables=values)
-    return Host(
-        name=host.name,
-        place=_place_of(host, source, directory),
-        groups=groups,
-        values=_Values(templar, {name: values[name] for name in (names & values.keys()) | defaults.keys()}),
-    )
-
-
-def _defaults_of(roles: Iterable[str], loader: DataLoader, root: Path) -> dict[str, Any]:
-    paths = (root / "roles" / role / "defaults" / "main.yml" for role in roles)
-    read = (loader.load_from_file(str(path), trusted_as_template=True) for path in paths if path.is_file())
-    return {name: value for mapping in read for name, value in (mapping or {}).items()}
+    roles = [role for group, role in ROLE_OF_GROUP.items() if group in groups]
+    read = (read_mapping(engine.loader, root / "roles" / role / "defaults/main.yml") for role in roles)
+    defaults = {name: value for mapping in read for name, value in mapping.items()}
+    values = engine.variables_of(host, defaults)
+    written = {name: values[name] for name in (names & values.keys()) | defaults.keys()}
+    return Host(name=host.name, place=place, groups=groups, values=_Values(engine.templar(values), written))
 
 
 class _Values(Mapping[str, Any]):

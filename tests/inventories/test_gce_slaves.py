@@ -206,7 +206,7 @@ def test_the_resolver_finds_them_for_pyinfra(inventory: Path, fake: FakeCompute,
     slave(fake, "a1", "us-central1-a", "10.0.0.2")
     program = (
         "import pathlib, sys; from inventories.resolver import Resolver; "
-        "print([host.name for host in Resolver(pathlib.Path(sys.argv[1])).inventory.get_hosts('slaves')])"
+        "print([host.name for host in Resolver(pathlib.Path(sys.argv[1])).engine.inventory.get_hosts('slaves')])"
     )
     resolved = tool(sys.executable, "-c", program, str(inventory / "hosts.yml"), account=account)
     assert resolved.stdout == "['a1']\n", resolved.stderr
