@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +9,6 @@ import pytest
 from sqlalchemy import text
 
 from dist_test.local.daemons import MariaDb
-from dist_test.local.ports import free_port
-from dist_test.local.program import beside_python
 from dist_test.storage.autoscaling import Autoscaling
 from dist_test.storage.database import Database
 from dist_test.storage.queue import Queue
@@ -23,31 +19,7 @@ from ...fakes.compute_engine import serving as serving_fake
 from ...fakes.instance_groups import Group, Times
 from ...farm import wait
 from .conftest import MakeSettings
-
-INTERVAL_S = 2
-
-
-class Program:
-    """A `dist-test-autoscale run` of the test's own."""
-
-    def __init__(self, config: Path, port: int, log: Path) -> None:
-        self.port = port
-        self.log = log
-        with log.open("w") as stream:
-            self.process = subprocess.Popen(
-                [beside_python("dist-test-autoscale"), "run", "--config", str(config)], stderr=stream
-            )
-
-    def is_healthy(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
+from .programs import INTERVAL_S, Program, leads, standing_epoch, start_program
 
 
 @pytest.fixture
@@ -67,33 +39,17 @@ def start(
     queue.statistics()
     programs: list[Program] = []
     with serving_fake(fake) as endpoint:
-        written = make_settings()
+        written = make_settings().path.read_text()
 
         def start() -> Program:
-            port = free_port()
-            config = tmp_path / f"autoscale-{len(programs)}.toml"
-            lines = [line for line in written.path.read_text().splitlines() if not line.startswith(_REPLACED)]
-            own = (f"interval_s = {INTERVAL_S}", f'listen = "127.0.0.1:{port}"', f'api_endpoint = "{endpoint}"')
-            place = lines.index("[autoscale]") + 1
-            config.write_text("\n".join([*lines[:place], *own, *lines[place:]]))
-            program = Program(config, port, tmp_path / f"log-{len(programs)}")
+            program = start_program(written, endpoint, tmp_path / f"autoscale-{len(programs)}.toml")
             programs.append(program)
             wait(program.is_healthy, 60, program.log.read_text)
             return program
 
         yield start
         for program in programs:
-            if program.process.poll() is None:
-                program.process.kill()
-            program.process.wait()
-
-
-_REPLACED = ("interval_s", "listen", "api_endpoint")
-
-
-def leads(records: Autoscaling, program: Program) -> bool:
-    standing = records.standing()
-    return standing is not None and standing.leader.endswith(f":{program.pid}")
+            program.kill()
 
 
 def test_sigterm_ends_the_service_and_leaves_the_sizes(
@@ -134,12 +90,6 @@ def test_another_leads_when_the_leader_freezes_and_the_frozen_one_acts_no_more(
     wait(lambda: "No longer leading" in first.log.read_text(), 20)
     assert leads(records, second)
     assert standing_epoch(records) == epoch
-
-
-def standing_epoch(records: Autoscaling) -> int:
-    standing = records.standing()
-    assert standing is not None
-    return standing.epoch
 
 
 def test_the_lock_that_was_lost_with_its_connection_is_taken_anew(
