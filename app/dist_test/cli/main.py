@@ -37,6 +37,9 @@ COMMANDS = {
     "run-isolated": LazyCommand(
         target="dist_test.cli.run_isolated:run_isolated", help="Run one task on this machine, as a slave would."
     ),
+    "install-shims": LazyCommand(
+        target="dist_test.cli.install_shims:install_shims", help="Write the programs that scripts of the original call."
+    ),
     "config": LazyCommand(target="dist_test.cli.config:config", help="Show the settings and where each comes from."),
     "local": LazyCommand(target="dist_test.local.command:local", help="Run a whole cluster on this machine."),
 }
