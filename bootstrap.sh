@@ -36,6 +36,8 @@ needed_packages() {
         echo "iproute2 command -v ip"
         echo "packer command -v packer"
         echo "zstd command -v zstd"
+        echo "chromium command -v chromium"
+        echo "fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
         ;;
     esac
 }
