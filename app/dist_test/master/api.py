@@ -1,6 +1,7 @@
 """`/api/v1`: strict JSON. docs/reference/http-api.md describes it."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,10 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 MAX_JOBS = 500
 MAX_ATTEMPTS = 5000
 MAX_REASON_CHARACTERS = 500
+MAX_SEARCH_CHARACTERS = 200  # a request line has room for as many, each as four bytes in percent signs
+MAX_JOB_CURSOR = 10**18 - 1
+# One line: no control characters, no ends of lines, nothing that turns the text around it.
+REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{{0,{MAX_REASON_CHARACTERS}}}")
 
 
 @api.post("/jobs")
@@ -34,7 +39,7 @@ def submit() -> Response:
 @open_to_all
 def jobs() -> Response:
     limit = whole_number("limit", default=50, low=1, high=MAX_JOBS)
-    before = whole_number("before", default=None, low=0, high=2**63 - 1)
+    before = whole_number("before", default=None, low=0, high=MAX_JOB_CURSOR)
     found, more = page(site().service.jobs.recent(limit=limit + 1, before=before), limit)
     return jsonify({"jobs": [_document(job) for job in found], "next": str(found[-1].job_key) if more else None})
 
@@ -64,6 +69,8 @@ def attempts(job_id: str) -> Response:
     service = site().service
     record = service.jobs.get(job_id)
     search = request.args.get("q", "")
+    if len(search) > MAX_SEARCH_CHARACTERS:
+        raise BadRequest(f"q has {len(search)} characters; the limit is {MAX_SEARCH_CHARACTERS}")
     rows = service.jobs.attempts(
         record.job_key, only=only, search=search, after=after and after.in_job(record.job_key), limit=limit + 1
     )
@@ -84,7 +91,10 @@ def canceled_by() -> str:
 
 
 def _is_reason(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_REASON_CHARACTERS and value.isprintable()
+    if not isinstance(value, str) or not REASON.fullmatch(value):
+        return False
+    # A lone surrogate is no character: JSON can spell it, the database cannot.
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _document(job: JobRecord) -> Document:

@@ -74,7 +74,7 @@ class Guard:
         if request.endpoint is None or _is_open(request.endpoint):
             return
         if request.method not in ALLOWED_METHODS:
-            raise MethodNotAllowed(valid_methods=ALLOWED_METHODS)
+            raise MethodNotAllowed(valid_methods=_known_methods())
         if is_cross_site(dict(request.headers), request.host):
             raise Forbidden("a page of another site may not do this; use dist-test, or this site's own pages")
         credentials: Authorization | None = self._digest.get_auth()
@@ -134,6 +134,12 @@ def is_about(uri: str, path: str, query: bytes) -> bool:
 def _is_open(endpoint: str) -> bool:
     # Flask's own view of static files is not ours to mark.
     return endpoint == "static" or hasattr(current_app.view_functions[endpoint], _OPEN)
+
+
+def _known_methods() -> list[str]:
+    """Those of the allowed methods that the path knows, whichever view answers them."""
+    adapter = current_app.create_url_adapter(request)
+    return [method for method in ALLOWED_METHODS if adapter is not None and method in adapter.allowed_methods()]
 
 
 def _is_whole(credentials: Authorization) -> bool:

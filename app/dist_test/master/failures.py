@@ -44,7 +44,21 @@ _OUTAGES: Mapping[type[DistTestError], str] = {
     QueueUnavailable: "the queue does not answer at the moment; ask again",
     ResultStoreUnavailable: "the store of logs and artifacts does not answer at the moment; ask again",
 }
-_CODES = {400: "invalid_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "too_large"}
+_CODES = {
+    400: "invalid_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+}
+_UNAVAILABLE = "unavailable"
+# What each code comes with. HTTP's other errors bear their own names.
+ERROR_STATUSES: Mapping[str, int] = {
+    **{code: status for status, code in _CODES.items()},
+    **{code: status for status, code in _ERRORS.values()},
+    _UNAVAILABLE: 503,
+}
 _KEPT_HEADERS = ("WWW-Authenticate", "Allow")
 
 
@@ -90,7 +104,7 @@ def _refusal(status: int, code: str) -> Callable[[Exception], Response]:
 def _outage(message: str) -> Callable[[Exception], Response]:
     def tell(exc: Exception) -> Response:
         logger.warning("Cannot answer %r: %s", request.path, exc, extra={"action": "outage"})
-        return answer(Failure(status=503, code="unavailable", message=message))
+        return answer(Failure(status=503, code=_UNAVAILABLE, message=message))
 
     return tell
 

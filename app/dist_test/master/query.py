@@ -13,7 +13,7 @@ from dist_test.model.task import AttemptKey
 Item = TypeVar("Item")
 Choice = TypeVar("Choice", bound=StrEnum)
 
-_CURSOR = re.compile(r"(\d{1,9})\.(\d{1,5})")
+CURSOR = re.compile(r"([0-9]{1,9})\.([0-9]{1,5})")
 
 
 class Cursor(NamedTuple):
@@ -43,7 +43,7 @@ def whole_number(name: str, *, default: int | None, low: int, high: int) -> int 
     text = request.args.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 20 or not low <= int(text) <= high:
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(high)) or not low <= int(text) <= high:
         raise BadRequest(f"{name} is {text!r:.40}; give a whole number from {low} to {high}")
     return int(text)
 
@@ -64,7 +64,7 @@ def attempt_cursor(name: str) -> Cursor | None:
     text = request.args.get(name)
     if text is None:
         return None
-    match = _CURSOR.fullmatch(text)
+    match = CURSOR.fullmatch(text)
     if match is None:
         raise BadRequest(f"{name} is {text!r:.40}; give what an earlier answer said")
     return Cursor(int(match[1]), int(match[2]))

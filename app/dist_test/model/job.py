@@ -14,6 +14,8 @@ JOB_ID = re.compile(r"[A-Za-z0-9._:@+=,~-]{1,200}")
 NAME = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
 DIGEST = re.compile(r"[0-9a-f]{40}")
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+IMAGE = re.compile(r"[!-,.-~][!-~]{0,254}")  # podman would take a name that begins with - for an option
+OUTSIDE = re.compile(r"^/|(?:^|/)\.\.(?![^/])")  # found in a pattern that leads out of the task's directory
 # The original's client makes PREFIX.user.unixtime.pid; grind and Kudu send no owner but this.
 _ORIGINAL_JOB_ID = re.compile(r"(?:(?P<prefix>.+)\.)?(?P<user>[^.]+)\.\d{9,}\.\d+(?:-[0-9a-f]+)?")
 
@@ -122,32 +124,33 @@ def _task(value: Any, where: str, *, strict: bool) -> Task:
         description=_text(fields.get("description"), f"{where}.description", MAX_DESCRIPTION_CHARACTERS),
         timeout_seconds=_integer(fields.get("timeout", 0), f"{where}.timeout", 0, MAX_TIMEOUT_SECONDS),
         max_retries=max(0, _integer(fields.get("max_retries", 0), f"{where}.max_retries", lowest, MAX_RETRIES)),
-        artifact_globs=tuple(_globs(fields.get("artifact_archive_globs") or [], f"{where}.artifact_archive_globs")),
+        artifact_globs=tuple(_globs(fields.get("artifact_archive_globs"), f"{where}.artifact_archive_globs")),
         docker_image=None if image is None else _image(image, f"{where}.docker_image"),
-        env=tuple(_environment(fields.get("env") or {}, f"{where}.env")),
+        env=tuple(_environment(fields.get("env"), f"{where}.env")),
     )
 
 
 def _globs(value: Any, where: str) -> Iterator[str]:
+    if value is None:
+        return
     if not isinstance(value, list) or len(value) > MAX_GLOBS:
         raise InvalidJob(f"{where} is {_shown(value)}; give a list of at most {MAX_GLOBS} patterns")
     for index, glob in enumerate(value):
         name = f"{where}[{index}]"
         pattern = _text(glob, name, MAX_GLOB_CHARACTERS)
-        if pattern.startswith("/") or ".." in pattern.split("/"):
+        if OUTSIDE.search(pattern):
             raise InvalidJob(f"{name} is {_shown(glob)}; give a pattern inside the task's directory")
         yield pattern
 
 
 def _image(value: Any, where: str) -> str:
-    image = _text(value, where, 255)
-    if image.startswith("-") or not image or any(character.isspace() for character in image):
+    if not isinstance(value, str) or not IMAGE.fullmatch(value):
         raise InvalidJob(f"{where} is {_shown(value)}; give the name of a container image")
-    return image
+    return value
 
 
 def _environment(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    fields = _object(value, where)
+    fields = {} if value is None else _object(value, where)
     for name, setting in fields.items():
         if not ENVIRONMENT_NAME.fullmatch(name):
             raise InvalidJob(f"{where} has the name {_shown(name)}; give letters, digits and _")

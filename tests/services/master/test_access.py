@@ -30,6 +30,8 @@ OPEN = {
     "original.tasks",
     "original.failed_tasks",
     "original.view_log",
+    "openapi.served",
+    "openapi.page",
     "operations.stats",
     "operations.healthz",
     "operations.metrics",

@@ -1,0 +1,184 @@
+"""What programs can ask for, in the order in which it is told."""
+
+from collections.abc import Sequence
+
+from dist_test.master import openapi_examples as examples
+from dist_test.master.api import MAX_ATTEMPTS, MAX_JOBS, MAX_SEARCH_CHARACTERS
+from dist_test.master.openapi import Answer, Content, Operation, Parameter
+from dist_test.master.openapi_schemas import ATTEMPT_CURSOR, JOB_CURSOR, JOB_ID
+from dist_test.storage.jobs import AttemptFilter
+
+_JOB = Content(schema="Job", example=examples.job())
+_OF_A_JOB = ("job", "attempts", "cancel")
+
+
+def _limit(default: int, highest: int) -> Parameter:
+    return Parameter(
+        name="limit",
+        place="query",
+        about="how many at most",
+        schema={"type": "integer", "minimum": 1, "maximum": highest, "default": default},
+        example=min(100, highest),
+    )
+
+
+_JOB_ID = Parameter(name="job_id", place="path", about="the job's id", schema=JOB_ID, example=examples.JOB_ID)
+
+OPERATIONS: Sequence[Operation] = (
+    Operation(
+        method="POST",
+        path="/api/v1/jobs",
+        name="submit",
+        tag="jobs",
+        summary="Submit a job",
+        about="Repeating it is safe, also at another master.",
+        body=Content(schema="NewJob", example=examples.NEW_JOB),
+        answers={
+            201: Answer(about="the job is new", content=_JOB, following=_OF_A_JOB),
+            200: Answer(about="this very job is there already", content=_JOB, following=_OF_A_JOB),
+        },
+        errors=(
+            *("invalid_job", "invalid_request", "unauthorized", "forbidden"),
+            *("conflict", "too_large", "submit_in_progress", "unavailable"),
+        ),
+        is_open=False,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/jobs",
+        name="jobs",
+        tag="jobs",
+        summary="List the latest jobs",
+        about="The latest first, a page at a time.",
+        parameters=(
+            _limit(50, MAX_JOBS),
+            Parameter(name="before", place="query", about="`next` of an earlier page", schema=JOB_CURSOR, example="42"),
+        ),
+        answers={
+            200: Answer(about="a page", content=Content(schema="Jobs", example={"jobs": [_JOB.example], "next": "42"}))
+        },
+        errors=("invalid_request", "unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/jobs/{job_id}",
+        name="job",
+        tag="jobs",
+        summary="Show a job",
+        about="How far it is, and how it ended.",
+        parameters=(_JOB_ID,),
+        answers={200: Answer(about="the job", content=_JOB)},
+        errors=("not_found", "unavailable"),
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/jobs/{job_id}/cancel",
+        name="cancel",
+        tag="jobs",
+        summary="Cancel a job",
+        about="For good. What runs is stopped, what waits never runs. The body may be left out.",
+        parameters=(_JOB_ID,),
+        body=Content(schema="Cancel", example=examples.CANCEL, is_required=False),
+        answers={200: Answer(about="the job", content=_JOB)},
+        errors=(
+            *("invalid_request", "unauthorized", "forbidden", "not_found"),
+            *("job_not_running", "too_large", "unavailable"),
+        ),
+        is_open=False,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/jobs/{job_id}/attempts",
+        name="attempts",
+        tag="jobs",
+        summary="List the attempts of a job",
+        about="By task and attempt, a page at a time. `failed` is whatever finished without success.",
+        parameters=(
+            _JOB_ID,
+            Parameter(
+                name="state",
+                place="query",
+                about="which ones; all of them when empty",
+                schema={"type": "string", "enum": ["", *AttemptFilter]},
+                example=AttemptFilter.FAILED.value,
+            ),
+            Parameter(
+                name="q",
+                place="query",
+                about="part of a description, or a slave's whole name; case matters",
+                schema={"type": "string", "maxLength": MAX_SEARCH_CHARACTERS},
+                example="hello-test",
+            ),
+            _limit(1000, MAX_ATTEMPTS),
+            Parameter(
+                name="after", place="query", about="`next` of an earlier page", schema=ATTEMPT_CURSOR, example="0.0"
+            ),
+        ),
+        answers={
+            200: Answer(
+                about="a page",
+                content=Content(schema="Attempts", example={"attempts": [examples.attempt()], "next": "0.0"}),
+            )
+        },
+        errors=("invalid_request", "not_found", "unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/slaves",
+        name="slaves",
+        tag="slaves",
+        summary="List the slaves",
+        about="Every slave that ever registered.",
+        answers={
+            200: Answer(about="all slaves", content=Content(schema="Slaves", example={"slaves": [examples.slave()]}))
+        },
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/openapi.json",
+        name="openapi",
+        tag="about",
+        summary="Get this description",
+        about="The OpenAPI document.",
+        answers={200: Answer(about="the document", content=Content(schema="Document", example={"openapi": "3.1.0"}))},
+        errors=(),
+    ),
+    Operation(
+        method="GET",
+        path="/stats",
+        name="stats",
+        tag="operators",
+        summary="Count what waits and what runs",
+        about="The same figures for every master of a cluster.",
+        answers={
+            200: Answer(
+                about="the figures",
+                content=Content(
+                    schema="Stats",
+                    example={
+                        "queue": {"ready": 90, "reserved": 8, "delayed": 0, "buried": 0},
+                        "attempts": {"queued": 90, "running": 8},
+                        "jobs": {"running": 2, "submitting": 0},
+                        "slaves": {"live": 4, "idle": 0, "draining": 0},
+                    },
+                ),
+            )
+        },
+    ),
+    Operation(
+        method="GET",
+        path="/healthz",
+        name="healthz",
+        tag="operators",
+        summary="Ask whether this master could take a job now",
+        about="For load balancers: it costs one question to each server.",
+        answers={
+            200: Answer(about="it could", content=Content(schema="Health", example={"status": "ok"})),
+            503: Answer(
+                about="these servers are away",
+                content=Content(schema="Outage", example={"status": "unavailable", "problems": ["queue"]}),
+            ),
+        },
+        errors=(),
+    ),
+)
