@@ -1,8 +1,8 @@
 """A thousand rounds in a world of its own, where a third of all calls fail: nothing is lost, nothing stays behind."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +14,11 @@ from dist_test.storage.autoscaling import Ask, AuditRecord, ClusterReading, JobW
 from dist_test.storage.tube import TubeReading
 from dist_test_autoscale.breaker import GuardedFleet
 from dist_test_autoscale.clock import DatabaseClock
+from dist_test_autoscale.decision import Hold
 from dist_test_autoscale.execution import Executor
 from dist_test_autoscale.listings import Listings
 from dist_test_autoscale.metrics import Metrics
-from dist_test_autoscale.service import Service
+from dist_test_autoscale.service import Service, Tick
 from dist_test_autoscale.settings import load_settings
 from dist_test_autoscale.sightings import Sightings
 from dist_test_autoscale.signals import Signals
@@ -63,9 +64,13 @@ class Everything:
     records: list[AuditRecord] = field(default_factory=list)
     slaves: dict[tuple[str, str], _Slave] = field(default_factory=dict)
     dice: random.Random = field(default_factory=lambda: random.Random(7))
+    is_database_away: bool = False
+    keeps_lock: bool = False
 
     @contextmanager
     def failing(self, error: type[Exception]) -> Iterator[None]:
+        if self.is_database_away and error is DatabaseUnavailable:
+            raise error("the database is away")
         fails = self.dice.random() < self.error_rate
         fails_late = self.dice.random() < 0.5
         if fails and not fails_late:
@@ -100,9 +105,9 @@ class Everything:
         busy = int(slave.until > 0)
         state = "up" if slave.row.want == "run" else "draining" if busy else "drained"
         idle_since = None if busy else slave.row.idle_since or self.now
-        slave.row = replace(
-            slave.row, busy=busy, has_lease=bool(busy), state=state, idle_since=idle_since, heartbeat=self.now
-        )
+        slave.row = replace(slave.row, busy=busy, has_lease=bool(busy), state=state, idle_since=idle_since)
+        if not self.is_database_away:
+            slave.row = replace(slave.row, heartbeat=self.now)
 
     def _new_slave(self, name: str, instance_id: str) -> _Slave:
         row = SlaveRow(
@@ -114,12 +119,15 @@ class Everything:
     # What the service asks, by the names of its protocols.
 
     def lead(self) -> Term | None:
+        if self.is_database_away and not self.keeps_lock:
+            self.epoch += 1
+            return None
         if self.dice.random() < self.error_rate / 4:
             self.epoch += 1  # the lock was lost for a moment
         return Term(epoch=self.epoch, began=self.now, state=self.state)
 
     def fence(self) -> None:
-        if self.dice.random() < self.error_rate / 4:
+        if self.is_database_away or self.dice.random() < self.error_rate / 4:
             raise NotLeader("the fake was told to fail")
 
     def resign(self) -> None:
@@ -191,14 +199,36 @@ class Tube:
             return TubeReading(server="a", ready=self._all.waiting, reserved=busy)
 
 
-@pytest.mark.parametrize("error_rate", [0.0, 1 / 3], ids=["all goes well", "a third fails"])
-def test_a_thousand_rounds_end_with_all_work_done_and_no_slave_left(tmp_path: Path, error_rate: float) -> None:
-    path = tmp_path / "autoscale.toml"
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """The service on a stage: round by round, ten seconds each."""
+
+    clock: FakeClock
+    world: World
+    everything: Everything
+    fleet: WorldFleet
+    service: Service
+
+    def round(self) -> Tick:
+        """One interval. Raises AssertionError if a busy slave is deleted or a target exceeds its maximum."""
+        self.everything.live()
+        busy = {key for key, slave in self.everything.slaves.items() if slave.until}
+        deleted = len(self.fleet.deletes)
+        tick = self.service.tick()
+        assert not busy & set(self.fleet.deletes[deleted:]), "a busy slave was deleted"
+        assert all(group.target <= 20 for group in self.world.groups.values())
+        self.clock.sleep(INTERVAL_S)
+        return tick
+
+
+@contextmanager
+def playing(directory: Path, *, error_rate: float = 0.0, rooms: Mapping[str, int] = GROUPS) -> Iterator[Play]:
+    path = directory / "autoscale.toml"
     path.write_text(TOML)
     settings = load_settings(path)
     clock = FakeClock()
     world = World(clock.now, NoDriver(), Times(boot=60.0))
-    for name, room in GROUPS.items():
+    for name, room in rooms.items():
         world.groups[name] = Group(name=name, zones=(name[-1],), stock={name[-1]: room})
     everything = Everything(clock=clock, world=world, error_rate=error_rate)
     fleet = WorldFleet(world, clock.now)
@@ -215,25 +245,69 @@ def test_a_thousand_rounds_end_with_all_work_done_and_no_slave_left(tmp_path: Pa
         settings, leader=everything, signals=signals, executor=executor, records=everything, sightings=sightings,
         metrics=Metrics(settings.policy), clock=clock.now,
     )  # fmt: skip
+    with closing(listings), closing(executor):
+        yield Play(clock=clock, world=world, everything=everything, fleet=fleet, service=service)
 
+
+@pytest.mark.parametrize("error_rate", [0.0, 1 / 3], ids=["all goes well", "a third fails"])
+def test_a_thousand_rounds_end_with_all_work_done_and_no_slave_left(tmp_path: Path, error_rate: float) -> None:
     most = 0
-    for number in range(1000):
-        everything.waiting += ARRIVALS.get(number, 0)
-        everything.live()
-        busy = {key for key, slave in everything.slaves.items() if slave.until}
-        deleted = len(fleet.deletes)
-        service.tick()
-        assert not busy & set(fleet.deletes[deleted:]), "a busy slave was deleted"
-        assert all(group.target <= 20 for group in world.groups.values())
-        most = max(most, len(everything.slaves))
-        clock.sleep(INTERVAL_S)
-    listings.close()
-    executor.close()
+    with playing(tmp_path, error_rate=error_rate) as play:
+        for number in range(1000):
+            play.everything.waiting += ARRIVALS.get(number, 0)
+            play.round()
+            most = max(most, len(play.everything.slaves))
 
-    assert everything.done == sum(ARRIVALS.values())
-    assert [(group.name, group.target, group.machines) for group in world.groups.values()] == [
+    assert play.everything.done == sum(ARRIVALS.values())
+    assert [(group.name, group.target, group.machines) for group in play.world.groups.values()] == [
         ("spot-b", 0, []),
         ("spot-c", 0, []),
     ]
-    assert [shrink for group in world.groups.values() for shrink in group.shrinks] == []
+    assert [shrink for group in play.world.groups.values() for shrink in group.shrinks] == []
     assert 0 < most <= 30
+
+
+@pytest.mark.parametrize("keeps_lock", [False, True], ids=["the lock is lost too", "the lock is kept"])
+def test_an_outage_of_mysql_of_a_quarter_of_an_hour_under_load_deletes_nobody(tmp_path: Path, keeps_lock: bool) -> None:
+    """Afterwards every heartbeat is old in the first good reading, and work is still there."""
+    with playing(tmp_path) as play:
+        everything = play.everything
+        everything.waiting = 600
+        for _ in range(20):
+            play.round()
+        names = sorted(everything.slaves)
+        assert len(names) > 10
+        changes = len(play.fleet.deletes)
+
+        everything.is_database_away, everything.keeps_lock = True, keeps_lock
+        holds = {play.round().decision.hold for _ in range(90)}
+        assert holds == {Hold.STALE_DB if keeps_lock else Hold.NOT_LEADER}
+        assert sorted(everything.slaves) == names
+        everything.waiting += 600
+
+        everything.is_database_away = False
+        first = play.service.tick()  # before any slave could write again
+        assert first.decision.hold is Hold.STALE_DB
+        for _ in range(20):
+            play.round()
+        assert [key for key in play.fleet.deletes[changes:] if key[1]] == [], "only what was never made may go"
+        assert set(names) <= set(everything.slaves)
+        for _ in range(1000):
+            play.round()
+
+    assert everything.done == 1200
+    assert [group.target for group in play.world.groups.values()] == [0, 0]
+
+
+def test_c15_what_a_zone_has_no_room_for_is_bought_in_the_next_within_70_s(tmp_path: Path) -> None:
+    """Fifteen are wanted, six can be had."""
+    with playing(tmp_path, rooms={"spot-b": 6, "spot-c": 30}) as play:
+        play.everything.waiting = 34
+        first = play.round()
+        assert first.decision.desired == 15
+        assert [group.target for group in play.world.groups.values()] == [15, 0]
+        for _ in range(6):
+            play.round()
+
+    assert [group.target for group in play.world.groups.values()] == [6, 9]
+    assert len(play.fleet.deletes) == 9
