@@ -18,7 +18,6 @@ from dist_test.master.api import api
 from dist_test.master.documents import attempt_document, job_document
 from dist_test.master.operations import operations
 from dist_test.master.original import original
-from dist_test.master.site import LogStream
 from dist_test.master.web import web
 from dist_test.model import job as job_format
 from dist_test.model.outcome import Outcome
@@ -51,8 +50,8 @@ ATTEMPT = with_nothing(AttemptRecord, key=AttemptKey(1, 0, 0), state="queued")
 class NoResults:
     """A store of which nothing is asked: the attempt has stored nothing."""
 
-    def open(self, key: str) -> LogStream:
-        raise AssertionError(f"{key} was opened")
+    def read_range(self, key: str, *, start: int, size_bytes: int) -> bytes:
+        raise AssertionError(f"{size_bytes} bytes of {key} were read from {start}")
 
     def presign_get(self, key: str, *, seconds: int = 0, filename: str | None = None) -> str:
         raise AssertionError(f"{key} was signed for {seconds} s as {filename}")

@@ -7,6 +7,7 @@ from typing import Protocol
 from flask import current_app
 
 from dist_test.master.forecast import Forecast
+from dist_test.master.live import Live
 from dist_test.master.overview import Overview
 from dist_test.master.probes import Probe
 from dist_test.master.service import Service
@@ -27,6 +28,8 @@ class ResultStore(Protocol):
 
     def open(self, key: str) -> LogStream: ...
 
+    def read_range(self, key: str, *, start: int, size_bytes: int) -> bytes: ...
+
     def presign_get(self, key: str, *, seconds: int = ..., filename: str | None = None) -> str: ...
 
 
@@ -38,6 +41,7 @@ class Site:
     results: ResultStore
     overview: Overview
     forecast: Forecast
+    live: Live
     probes: Mapping[str, Probe]
 
 

@@ -213,6 +213,12 @@ class Jobs:
         rows = self._all(query)
         return AttemptRecord.from_row(rows[0]) if rows else None
 
+    def latest_attempt(self, job_key: int, task_index: int) -> AttemptRecord | None:
+        """The last attempt of a task; None when there is no such task."""
+        query = _attempts_query(job_key).where(attempts.c.task_index == task_index)
+        rows = self._all(query.order_by(None).order_by(attempts.c.attempt.desc()).limit(1))
+        return AttemptRecord.from_row(rows[0]) if rows else None
+
     def running(self, job_key: int | None = None) -> int:
         """How many attempts run under a live lease, in one job or in all."""
         query = select(func.count()).select_from(attempts).where(attempts.c.finished_at.is_(None))

@@ -137,6 +137,14 @@ class Bucket:
             answer = self._client.get_object(Bucket=self.name, Key=key)
         return ObjectStream(answer["Body"], answer["ContentLength"])
 
+    def read_range(self, key: str, *, start: int, size_bytes: int) -> bytes:
+        """At most `size_bytes`, 1 or more, of an object from `start` on. Raises ResultNotFound."""
+        end = start + size_bytes - 1
+        with _translated(f"reading {key}"):
+            answer = self._client.get_object(Bucket=self.name, Key=key, Range=f"bytes={start}-{end}")
+            with ObjectStream(answer["Body"], answer["ContentLength"]) as stream:
+                return stream.read(size_bytes)
+
     def exists(self, key: str) -> bool:
         """Whether there is an object of this key."""
         return self._exists(lambda: self._client.head_object(Bucket=self.name, Key=key))
