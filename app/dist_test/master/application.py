@@ -2,12 +2,13 @@
 
 from flask import Flask, Response, request
 
-from dist_test.master import failures, metrics
+from dist_test.master import assets, failures, metrics
 from dist_test.master.api import api
 from dist_test.master.auth import NONCE_MEMORY, Guard
 from dist_test.master.door import FrontDoor
 from dist_test.master.forecast import Forecast
 from dist_test.master.live import Live
+from dist_test.master.openapi_page import openapi
 from dist_test.master.operations import operations
 from dist_test.master.original import original
 from dist_test.master.overview import Overview
@@ -23,7 +24,8 @@ from dist_test.storage.queue import Queues
 
 # Text from tests is shown here. No script, no style, no picture but our own files, and nobody may put us in a frame.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
 )
 # The original's, to the letter (compatibility.md 1).
 _UNCACHED = {
@@ -42,8 +44,9 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     # Werkzeug's own limit is 500 kB for forms: too little for 2,000 tasks.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
+    assets.install(app)
     install(app.extensions, _site(service, database, queues, results))
-    for blueprint in (api, original, operations, web):
+    for blueprint in (api, openapi, original, operations, web):
         app.register_blueprint(blueprint)
     metrics.observe(app)
     failures.register(app)
