@@ -1,5 +1,6 @@
 """Servers to talk to: `server` keeps blobs on a disk, `each_server` is that one and one with a bucket."""
 
+import shutil
 from collections.abc import Iterator
 from typing import cast
 
@@ -17,6 +18,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     state = tmp_path_factory.mktemp("isolate-disk")
     with serving(state, disk_store(state)) as served:
         yield served
+    shutil.rmtree(state / "store")  # some tests' blobs are large, and pytest keeps directories
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,10 @@ class Connection:
         for packet in packets:
             self._socket.sendall(packet)
 
+    def finish(self) -> None:
+        """End our side of the connection; answers still come."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def answer(self, *, to_head: bool = False) -> Answer:
         """The next answer. Fails when the connection ends within or before it."""
         status = int(self._line().split(" ")[1])
