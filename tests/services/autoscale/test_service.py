@@ -20,6 +20,7 @@ from dist_test_autoscale import live
 from dist_test_autoscale.command import main
 from dist_test_autoscale.decision import Hold
 from dist_test_autoscale.gce import compute_fleet
+from dist_test_autoscale.policy import decide
 from dist_test_autoscale.running import Workplace, workplace
 from dist_test_autoscale.service import Tick
 from dist_test_autoscale.settings import Settings
@@ -288,6 +289,23 @@ def test_a_pinned_group_is_kept_at_its_size(
     assert target(fake) == 2
 
 
+def test_a_record_of_pinned_groups_can_be_replayed_whatever_they_are_pinned_at(
+    database: Database, queue: Queue, make_settings: MakeSettings, endpoint: str, records: Autoscaling
+) -> None:
+    """At fewer than all groups are to have together, or at more than they may have."""
+    queue.statistics()
+    size = "[autoscale.size]\nmin_total = 3\nmax_total = 5\n"
+    with opened(make_settings(extra=size + SECOND_GROUP, api_endpoint=endpoint)) as place:
+        for sizes in ((1, 1), (4, 4)):
+            for group, pinned in zip(("spot-b", "spot-c"), sizes, strict=True):
+                records.pin(group, pinned, by="ann")
+            tick = place.service.tick()
+            document = json.loads(json.dumps(tick.to_document()))
+            case = read_case(document["case"])
+            again = decide(case.policy, case.snapshot, case.state).to_document()
+            assert again["actions"] == document["decision"]["actions"] != []
+
+
 def test_a_record_can_be_replayed(database: Database, queue: Queue, place: Workplace) -> None:
     wait_for_work(database, queue, 3)
     place.service.tick()
@@ -361,6 +379,17 @@ def test_the_pages_tell_how_it_is(database: Database, queue: Queue, place: Workp
         *("dta_api_requests", "dta_api_latency_seconds", "dta_tick_seconds", "dta_snapshot_age_seconds"),
         *("dta_preemptions", "dta_drain_timeouts", "dta_vm_seconds"),
     } <= families.keys()
+    labels = {
+        name: {label for sample in family.samples for label in sample.labels} for name, family in families.items()
+    }
+    assert labels["dta_queue"] == {"state"}
+    assert labels["dta_capacity"] == {"group", "kind"}
+    assert labels["dta_actions"] == {"kind", "group", "result"}
+    assert labels["dta_api_requests"] == {"method", "code"}
+    assert labels["dta_hold"] == {"reason"}
+    assert labels["dta_snapshot_age_seconds"] == {"source"}
+    kinds = {sample.labels["kind"] for sample in families["dta_capacity"].samples}
+    assert kinds == {"live", "booting", "failed", "zombie", "draining"}
     acts = {
         sample.labels["kind"]: sample.value for sample in families["dta_actions"].samples if "_total" in sample.name
     }
@@ -370,11 +399,26 @@ def test_the_pages_tell_how_it_is(database: Database, queue: Queue, place: Workp
 def test_a_service_that_stopped_deciding_is_not_healthy(
     database: Database, queue: Queue, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.service.tick()
+    service = place.service
+    service.tick()
     now = time.monotonic()
-    monkeypatch.setattr(place.service, "_clock", lambda: now + 60)
+    pages = answers(place.metrics.registry, health=service.health, readiness=service.readiness, plan=service.plan)
+    with serving("127.0.0.1:0", pages) as port:
+        monkeypatch.setattr(service, "_clock", lambda: now + 3 * 10 - 1)
+        assert get(port, "/healthz")[0] == 200
+        monkeypatch.setattr(service, "_clock", lambda: now + 3 * 10 + 1)
+        assert get(port, "/healthz")[0] == 503
 
-    assert not place.service.health()[0]
+
+def test_c8_a_group_that_google_scales_is_told_and_left_alone(
+    database: Database, queue: Queue, fake: FakeComputeEngine, place: Workplace
+) -> None:
+    fake.world.groups["spot-b"].autoscaler = True
+    wait_for_work(database, queue, 3)
+
+    assert place.service.tick().decision.hold is Hold.NO_USABLE_GROUP
+    assert place.metrics.registry.get_sample_value("dta_autoscaler_attached", {"group": "spot-b"}) == 1
+    assert fake.changes() == []
 
 
 def test_plan_looks_and_changes_nothing(
