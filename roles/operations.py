@@ -100,9 +100,12 @@ def account(role: str, user: str, uid: int) -> None:
     )
 
 
-def service(name: str, unit: str, reads: Iterable[str] = ()) -> None:
-    """Have the unit enabled, running, and started after these files last changed; see roles/base/files/service.py."""
-    ensure(name, [f"{LIBRARY}/service"], [unit, *reads])
+def service(name: str, unit: str, reads: Iterable[str] = (), *, reloads: bool = False) -> None:
+    """Have the unit enabled, running, and started after these files last changed; see roles/base/files/service.py.
+
+    With `reloads`, after these files it is reloaded rather than restarted.
+    """
+    ensure(name, [f"{LIBRARY}/service"], [*(["--reload"] if reloads else []), unit, *reads])
 
 
 def ensure(name: str, program: Sequence[str], words: Iterable[str]) -> None:

@@ -18,8 +18,8 @@ _DEBIANS_SITE = "/etc/nginx/sites-enabled/default"
 
 def deploy(role: Role) -> None:
     packages("master | Install packages", ["nginx-light", "openssl"])
-    for file in host.loop(["certificate.py", "prove.py"]):
-        command = _COMMANDS + file.removesuffix(".py")
+    for file in host.loop(["certificate.py", "prove.py", "reload.sh"]):
+        command = _COMMANDS + file.partition(".")[0]
         put(f"master | Install the commands: {command}", role.file(file), command, mode="755")
     for file in host.loop(["master.cnf", "migrate.cnf"]):
         secret(f"master | Write the settings: {file}", role.template(f"{file}.j2"), f"/etc/dist_test/{file}")
@@ -68,7 +68,9 @@ def _run_nginx(role: Role) -> None:
     put("master | Write the configuration of nginx", role.template("nginx.conf.j2"), _SITE)
     files.link(name="master | Remove Debian's own site", path=_DEBIANS_SITE, present=False)
     watched = [_SITE, "/etc/nginx/sites-enabled", f"{_TLS}/certificate.pem", f"{_TLS}/key.pem"]
-    service("master | Run nginx with what its files say", "nginx.service", watched)
+    # Before the service, which goes on with what it has read if there are any.
+    prove("master | Look for mistakes in the configuration of nginx", "/usr/sbin/nginx -t -q")
+    service("master | Run nginx with what its files say", "nginx.service", watched, reloads=True)
 
 
 def _prove(role: Role) -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from roles.base.files.service import Decision, Service, ServiceError, Systemd, Unit, changed_at, decide, drop_ins_of
+from roles.base.files.service import (
+    PROPERTIES,
+    Decision,
+    Service,
+    ServiceError,
+    Systemd,
+    Unit,
+    changed_at,
+    decide,
+    drop_ins_of,
+)
 
 STARTED = datetime(2026, 11, 24, 12, tzinfo=UTC)
 BEFORE, AFTER = STARTED - timedelta(seconds=1), STARTED + timedelta(milliseconds=1)
@@ -20,10 +30,11 @@ RUNNING = Unit(
     is_outdated=False,
     files=(),
     started=STARTED,
+    loaded=STARTED,
     is_skipped=False,
     has_job=False,
 )
-STOPPED = replace(RUNNING, active="inactive", started=None)
+STOPPED = replace(RUNNING, active="inactive", started=None, loaded=None)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +86,50 @@ def test_state_decides(unit: Unit, changed: datetime | None, says: str) -> None:
     assert str(decide(unit, {FILE: changed})) == says
 
 
+@pytest.mark.parametrize(
+    ("unit", "changed", "says"),
+    [
+        pytest.param(RUNNING, BEFORE, "unchanged", id="has read it"),
+        pytest.param(RUNNING, AFTER, f"changed: reloaded because {FILE} changed after it was read", id="to be read"),
+        pytest.param(replace(RUNNING, loaded=AFTER), AFTER, "unchanged", id="reloaded since"),
+        pytest.param(
+            replace(RUNNING, loaded=None),
+            AFTER,
+            f"changed: reloaded because {FILE} changed after it was read",
+            id="its last reload failed",
+        ),
+        pytest.param(
+            replace(RUNNING, is_outdated=True),
+            AFTER,
+            "changed: restarted because its unit file or a drop-in changed",
+            id="its unit changed as well",
+        ),
+        pytest.param(
+            replace(RUNNING, active="activating"),
+            AFTER,
+            f"changed: restarted because {FILE} changed after it was started",
+            id="starting",
+        ),
+        pytest.param(STOPPED, AFTER, "changed: started, as it was inactive", id="stopped"),
+    ],
+)
+def test_a_unit_that_can_be_reloaded_is(unit: Unit, changed: datetime | None, says: str) -> None:
+    assert str(decide(unit, {}, {FILE: changed})) == says
+
+
+def test_a_unit_file_restarts_also_a_unit_that_can_be_reloaded() -> None:
+    decision = decide(replace(RUNNING, loaded=AFTER), {Path("/etc/systemd/system/nginx.service.d/a.conf"): AFTER}, {})
+    assert (decision.restart, decision.reload) == (True, False)
+
+
+def test_a_reload_that_failed_has_read_nothing() -> None:
+    shown = dict.fromkeys(PROPERTIES, "") | {
+        "StateChangeTimestamp": "Tue 2026-11-24 12:00:01.000000 UTC",
+        "ReloadResult": "exit-code",
+    }
+    assert Unit.from_properties("nginx.service", shown, []).loaded is None
+
+
 def test_a_failed_unit_may_start_again_although_it_hit_its_limit() -> None:
     assert decide(replace(STOPPED, active="failed"), {}).reset_failed
     assert not decide(STOPPED, {}).reset_failed
@@ -97,6 +152,8 @@ def test_what_systemd_shows_is_read() -> None:
         "ConditionTimestamp": "Tue 2026-11-24 12:00:00.000400 UTC",
         "Job": "",
         "ConditionResult": "yes",
+        "StateChangeTimestamp": "Tue 2026-11-24 12:00:01.000000 UTC",
+        "ReloadResult": "success",
     }
     assert Unit.from_properties(
         "nginx.service", shown, [Path("/etc/systemd/system/nginx.service.d/b.conf")]
@@ -104,6 +161,7 @@ def test_what_systemd_shows_is_read() -> None:
         RUNNING,
         name="nginx.service",
         started=STARTED + timedelta(microseconds=500),
+        loaded=STARTED + timedelta(seconds=1),
         files=(
             Path("/lib/systemd/system/nginx.service"),
             Path("/etc/systemd/system/nginx.service.d/a.conf"),
@@ -124,6 +182,8 @@ def test_of_a_unit_that_was_never_tried_little_is_known() -> None:
         "ConditionTimestamp": "",
         "Job": "",
         "ConditionResult": "no",
+        "StateChangeTimestamp": "",
+        "ReloadResult": "success",
     }
     unit = Unit.from_properties("nginx.service", shown, [])
     assert (unit.started, unit.is_skipped, unit.is_outdated) == (None, False, False)

@@ -31,6 +31,8 @@ READ_BY = {
     "beanstalkd.service": ("/etc/default/beanstalkd",),
     "ssh.service": ("/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d"),
 }
+# When a service has read its configuration last. One that is reloaded changes its state then, and else only to start.
+READ_AT = {"nginx.service": "StateChangeTimestampMonotonic"}
 
 
 def collect() -> dict[str, str]:
@@ -139,7 +141,7 @@ def stale_services() -> Iterator[tuple[str, str]]:
 
 def start_time(unit: str) -> float:
     """Seconds since the epoch; systemd's own wall-clock figures have seconds only."""
-    monotonic = int(show(unit, "ExecMainStartTimestampMonotonic")) / 1e6
+    monotonic = int(show(unit, READ_AT.get(unit, "ExecMainStartTimestampMonotonic"))) / 1e6
     return time.time() - time.monotonic() + monotonic
 
 

@@ -96,6 +96,17 @@ def test_a_changed_file_restarts_the_unit_once(unit: Machine) -> None:
     assert unit.ssh("pgrep --full '^sleep 2000$'")
 
 
+@pytest.mark.parametrize(("program", "is_restarted"), [("true", False), ("false", True)])
+def test_a_unit_is_reloaded_or_else_restarted(unit: Machine, program: str, is_restarted: bool) -> None:
+    put(unit, f"/etc/systemd/system/{UNIT}", TEXT.replace("[Service]", f"[Service]\nExecReload=/bin/{program}"))
+    service(unit, "--reload", UNIT, FILE)
+    first = run_of(unit)
+    put(unit, FILE, "exec sleep 2000\n")
+    assert service(unit, "--reload", UNIT, FILE) == f"changed: reloaded because {FILE} changed after it was read"
+    assert service(unit, "--reload", UNIT, FILE) == "unchanged"
+    assert (run_of(unit) != first) == is_restarted
+
+
 def test_a_new_drop_in_restarts_the_unit_once(unit: Machine) -> None:
     service(unit, UNIT)
     unit.ssh(f"sudo mkdir /etc/systemd/system/{UNIT}.d")

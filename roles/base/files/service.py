@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Make a systemd unit run with what its files say now: `service [--check] UNIT FILE...`.
+"""Make a systemd unit run with what its files say now: `service [--check] [--reload] UNIT FILE...`.
 
 Enables and starts the unit, and restarts it when one of FILES, its unit file or a drop-in changed after it was started;
-of a symbolic link, the link itself counts. Prints "changed: why" or "unchanged", and exits with 0. Exits with 1, and
+of a symbolic link, the link itself counts. With --reload, one of FILES that changed after the last reload only reloads
+the unit; one whose reload fails is restarted. Prints "changed: why" or "unchanged", and exits with 0. Exits with 1, and
 the end of the unit's journal, when the unit is not active afterwards; waits 60 s for one that is starting, and for one
 that is stopping first as long as its TimeoutStopSec= allows.
 
@@ -26,7 +27,7 @@ PAUSE_SECONDS = 0.2
 JOURNAL_LINES = 20
 UNIT_DIRECTORY = Path("/etc/systemd/system")
 RUNNING = ("active", "reloading", "refreshing")
-_PROPERTIES = (
+PROPERTIES = (
     "LoadState",
     "ActiveState",
     "UnitFileState",
@@ -36,6 +37,8 @@ _PROPERTIES = (
     "InactiveExitTimestamp",
     "ConditionResult",
     "ConditionTimestamp",
+    "StateChangeTimestamp",
+    "ReloadResult",
     "Job",
 )
 
@@ -46,7 +49,10 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What systemd knows of a unit. `started` is None for one that has not been started since boot."""
+    """What systemd knows of a unit. `started` is None for one that has not been started since boot.
+
+    `loaded` is when it read its configuration last, in a start or a reload; None where that is not known.
+    """
 
     name: str
     load: str
@@ -55,6 +61,7 @@ class Unit:
     is_outdated: bool
     files: tuple[Path, ...]
     started: datetime | None
+    loaded: datetime | None
     is_skipped: bool
     has_job: bool
 
@@ -72,6 +79,8 @@ class Unit:
             is_outdated=properties["NeedDaemonReload"] == "yes" or not set(drop_ins) <= set(files),
             files=tuple(files),
             started=_time(properties["InactiveExitTimestamp"]),
+            # A unit that runs changes its state for nothing but a reload; one that failed has read nothing.
+            loaded=_time(properties["StateChangeTimestamp"]) if properties.get("ReloadResult") == "success" else None,
             is_skipped=was_tried and properties["ConditionResult"] == "no",
             has_job=properties["Job"] not in ("", "0"),
         )
@@ -94,14 +103,18 @@ class Decision:
     reset_failed: bool = False
     start: bool = False
     restart: bool = False
+    reload: bool = False
     reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"changed: {', '.join(self.reasons)}" if self.reasons else "unchanged"
 
 
-def decide(unit: Unit, changes: Mapping[Path, datetime | None]) -> Decision:
-    """Compare a unit with the times at which its files changed last; None for a file that is not there yet.
+Changes = Mapping[Path, datetime | None]  # when files changed last; None for one that is not there yet
+
+
+def decide(unit: Unit, changes: Changes, rereads: Changes | None = None) -> Decision:
+    """Compare a unit with the times at which its files changed last; `rereads` are those for which it can be reloaded.
 
     Raises ServiceError for a unit that is masked: somebody did not want it to run.
     """
@@ -111,9 +124,14 @@ def decide(unit: Unit, changes: Mapping[Path, datetime | None]) -> Decision:
     reasons = ["enabled"] if enable else []
     # One that is "activating" may wait for its next try with what an older file said.
     is_started = unit.is_running or unit.active == "activating"
+    if not unit.is_running:
+        changes, rereads = {**changes, **(rereads or {})}, {}
     why = _why_restart(unit, changes) if is_started else None
+    why_reload = _newer(rereads or {}, unit.loaded or unit.started, "read") if not why else None
     if why:
         reasons.append(f"restarted because {why}")
+    if why_reload:
+        reasons.append(f"reloaded because {why_reload}")
     start = not is_started and (unit.is_outdated or not unit.is_skipped)
     if start:
         reasons.append(f"started, as it was {unit.active}")
@@ -122,18 +140,23 @@ def decide(unit: Unit, changes: Mapping[Path, datetime | None]) -> Decision:
         reset_failed=unit.active == "failed",
         start=start,
         restart=why is not None,
+        reload=why_reload is not None,
         reasons=tuple(reasons),
     )
 
 
-def _why_restart(unit: Unit, changes: Mapping[Path, datetime | None]) -> str | None:
+def _why_restart(unit: Unit, changes: Changes) -> str | None:
     if unit.is_outdated:
         return "its unit file or a drop-in changed"
+    return _newer(changes, unit.started, "started")
+
+
+def _newer(changes: Changes, moment: datetime | None, what: str) -> str | None:
     for file, changed in changes.items():
         if changed is None:
             return f"{file} is not there yet"
-        if unit.started is not None and changed > unit.started:
-            return f"{file} changed after it was started"
+        if moment is not None and changed > moment:
+            return f"{file} changed after it was {what}"
     return None
 
 
@@ -168,12 +191,15 @@ class Systemd:
 
     def read(self, name: str) -> Unit:
         """Say how the unit stands now."""
-        done = self._systemctl("show", "--timestamp=us+utc", f"--property={','.join(_PROPERTIES)}", "--", name)
+        done = self._systemctl("show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", "--", name)
         lines = (line.partition("=") for line in done.stdout.splitlines())
         return Unit.from_properties(name, {key: value for key, _, value in lines}, drop_ins_of(name))
 
     def apply(self, name: str, decision: Decision) -> None:
-        """Do what was decided; waits for the unit to stop and start, but not longer than PATIENCE."""
+        """Do what was decided; waits for the unit to stop and start, but not longer than PATIENCE.
+
+        A unit that cannot be reloaded is restarted, as when its configuration has it listen on a port anew.
+        """
         # Always: a timer does not say that its service's file changed.
         self._systemctl("daemon-reload")
         if decision.enable:
@@ -181,21 +207,25 @@ class Systemd:
         if decision.reset_failed:
             # One that hit its start limit would be refused.
             self._systemctl("reset-failed", "--", name)
-        if decision.start or decision.restart:
-            self._run_job("restart" if decision.restart else "start", name)
+        is_reloaded = decision.reload and self._run_job("reload", name)
+        if decision.start:
+            self._run_job("start", name)
+        elif decision.restart or (decision.reload and not is_reloaded):
+            self._run_job("restart", name)
 
     def journal(self, name: str) -> str:
         """The last lines that the unit logged."""
         command = ["journalctl", "--no-pager", f"--lines={JOURNAL_LINES}", f"--unit={name}"]
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
 
-    def _run_job(self, verb: str, name: str) -> None:
+    def _run_job(self, verb: str, name: str) -> bool:
         # Neither a failed try nor a slow one is the end: Restart= tries again, and whoever called looks at the state.
         command = ["systemctl", verb, "--", name]
         try:
-            subprocess.run(command, check=False, timeout=PATIENCE.total_seconds(), stderr=subprocess.DEVNULL)
+            done = subprocess.run(command, check=False, timeout=PATIENCE.total_seconds(), stderr=subprocess.DEVNULL)
         except subprocess.TimeoutExpired:
-            return
+            return False
+        return done.returncode == 0
 
     def _systemctl(self, *words: str) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
@@ -205,17 +235,21 @@ class Systemd:
 
 
 class Service:
-    """Brings one unit after the other to what its files say."""
+    """Brings one unit after the other to what its files say; with `reloads`, by a reload where that will do."""
 
-    def __init__(self, systemd: Systemd, *, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self, systemd: Systemd, *, clock: Callable[[], float], sleep: Callable[[float], None], reloads: bool = False
+    ) -> None:
         self._systemd = systemd
+        self._reloads = reloads
         self._clock = clock
         self._sleep = sleep
 
     def check(self, name: str, files: Sequence[Path]) -> Decision:
         """Say what `ensure` would do; a file or a unit that is not there yet is a reason to do something."""
         unit = self._systemd.read(name)
-        return decide(unit, {file: changed_at(file) for file in [*unit.files, *files]})
+        own, named = ({file: changed_at(file) for file in group} for group in (unit.files, files))
+        return decide(unit, own, named) if self._reloads else decide(unit, {**own, **named})
 
     def ensure(self, name: str, files: Sequence[Path]) -> Decision:
         """Enable, start or restart the unit where needed, and say what was done.
@@ -245,10 +279,11 @@ class Service:
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="service", description="Make a systemd unit run with what its files say now.")
     parser.add_argument("--check", action="store_true", help="change nothing, say what would be changed")
+    parser.add_argument("--reload", action="store_true", help="the unit reads FILEs anew when it is reloaded")
     parser.add_argument("unit", help="name of the unit, with its kind: nginx.service")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="file that the unit reads when it starts")
     options = parser.parse_args(words)
-    service = Service(Systemd(), clock=time.monotonic, sleep=time.sleep)
+    service = Service(Systemd(), clock=time.monotonic, sleep=time.sleep, reloads=options.reload)
     try:
         print((service.check if options.check else service.ensure)(options.unit, options.files))
     except ServiceError as exc:
