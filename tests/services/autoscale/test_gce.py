@@ -281,7 +281,7 @@ def test_groups_are_read_by_threads_side_by_side(fake: FakeComputeEngine, fleet:
     sizes: list[int] = []
 
     def read(name: str) -> None:
-        sizes.extend(len(fleet.read(group(name), soon(60)).instances) for _ in range(40))
+        sizes.extend(len(fleet.read(group(name), soon(60)).instances) for _ in range(125))
 
     threads = [threading.Thread(target=read, args=(f"g{number}",)) for number in range(8)]
     for thread in threads:
@@ -289,7 +289,7 @@ def test_groups_are_read_by_threads_side_by_side(fake: FakeComputeEngine, fleet:
     for thread in threads:
         thread.join(60)
 
-    assert sizes == [2] * 320
+    assert sizes == [2] * 1000
 
 
 def test_each_call_is_observed(fake: FakeComputeEngine) -> None:

@@ -28,7 +28,7 @@ def slaves(name: str) -> st.SearchStrategy[Document]:
     return st.fixed_dictionaries(
         {
             "name": st.just(name),
-            "instance_id": one_of(f"id-{name}", f"id-{name}", "another"),
+            "instance_id": one_of(*[f"id-{name}"] * 4, "another", ""),
             "busy": st.sampled_from([0, 0, 1, 2]),
             "slots": st.integers(1, 2),
             "state": one_of("up", "up", "up", "draining", "drained", "preempted", "quarantined"),
@@ -125,8 +125,10 @@ def check_victims(case: Case, decision: Decision) -> None:
     assert len(gone) == len(set(gone))
     assert [key for key in gone if key in by_key and is_at_work(by_key[key], case.snapshot.now)] == []
     assert not {key for key, _ in targets(decision, Kind.UNDRAIN)} & set(gone)
+    now = case.snapshot.now
+    living = {slave.name for slave in by_key.values() if slave.lease_held or now - slave.heartbeat <= 60}
     for key, cause in targets(decision, Kind.DELETE):
-        assert cause is not Cause.DRAINED or by_key[key].state == "drained"
+        assert by_key[key].state == "drained" if cause is Cause.DRAINED else key[0] not in living
 
 
 def check_sizes(case: Case, decision: Decision) -> None:
