@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ class Go2015:
     def __init__(self, port: int) -> None:
         self._port = port
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+
+    def close(self) -> None:
+        """Close the connections, of which every goroutine has one here."""
+        for connection in self._connections:
+            connection.close()
 
     def archive(self, contents: Sequence[bytes]) -> int:
         """Upload what is missing; how many items were answered as missing."""
@@ -104,6 +111,7 @@ class Go2015:
     def _connection(self) -> http.client.HTTPConnection:
         if not hasattr(self._local, "connection"):
             self._local.connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+            self._connections.append(self._local.connection)
         connection: http.client.HTTPConnection = self._local.connection
         return connection
 
@@ -141,34 +149,54 @@ def packaged(name: str, count: int) -> tuple[list[bytes], bytes]:
     return [*files.values(), script, included, isolated], isolated
 
 
-def test_a_go_client_archives_a_batch_and_a_slave_of_2014_downloads_it(each_server: Served, tmp_path: Path) -> None:
-    contents, isolated = packaged(f"go {each_server.url}", 3500)
-    client = Go2015(each_server.port)
-    # Each of the empty files is answered: they are missing under every index.
-    assert client.archive(contents) == len(contents)
-    assert Go2015(each_server.port).archive(contents) == 0
-    slave = Python2014(each_server.url)
-    document = slave.download(digest_of(isolated), tmp_path)
-    slave.close()
+def archive(server: Served, contents: Sequence[bytes]) -> int:
+    """One run of the client."""
+    with closing(Go2015(server.port)) as client:
+        return client.archive(contents)
+
+
+@pytest.mark.parametrize("count", [700])
+def test_a_go_client_archives_a_batch_and_a_slave_of_2014_downloads_it(
+    each_server: Served, tmp_path: Path, count: int
+) -> None:
+    contents, isolated = packaged(f"go {each_server.url}", count)
+    archive(each_server, [b""])
+    # Its empty files are there already, each under an index of its own.
+    assert archive(each_server, contents) == len([content for content in contents if content])
+    assert archive(each_server, contents) == 0
+    with closing(Python2014(each_server.url)) as slave:
+        document = slave.download(digest_of(isolated), tmp_path)
     assert document["command"] == ["./run.sh"]
     fetched = [path.read_bytes() for path in (tmp_path / "lib").iterdir()]
-    assert sorted(fetched) == sorted(contents[:3500])
+    assert sorted(fetched) == sorted(contents[:count])
+
+
+def test_64_lookups_of_a_go_client_are_answered_at_once(server: Served) -> None:
+    contents = [b"lookup %d" % number for number in range(64 * LOOKUP_BATCH)]
+    barrier = threading.Barrier(64, timeout=60)
+
+    def look(client: Go2015, batch: Sequence[bytes]) -> int:
+        barrier.wait()
+        return len(client._lookup([(digest_of(content), len(content)) for content in batch]))
+
+    with closing(Go2015(server.port)) as client, ThreadPoolExecutor(64) as pool:
+        batches = [contents[start : start + LOOKUP_BATCH] for start in range(0, len(contents), LOOKUP_BATCH)]
+        assert list(pool.map(lambda batch: look(client, batch), batches)) == [LOOKUP_BATCH] * 64
 
 
 def test_a_go_client_sends_large_blobs_as_streams_and_asks_whether_they_came(server: Served) -> None:
     contents = [bytes(64 * 2**20 + number) + os.urandom(8) for number in (1, 2)]
-    assert Go2015(server.port).archive(contents) == 2
-    assert Go2015(server.port).archive(contents) == 0
+    assert archive(server, contents) == 2
+    assert archive(server, contents) == 0
 
 
 def test_a_go_client_sends_megabytes_inline(each_server: Served) -> None:
     content = os.urandom(4 * 2**20)
-    assert Go2015(each_server.port).archive([content, b"", content]) in (2, 3)
-    slave = Python2014(each_server.url)
-    assert slave.fetch(digest_of(content)) == content
-    slave.close()
+    assert archive(each_server, [content, content]) == 2
+    with closing(Python2014(each_server.url)) as slave:
+        assert slave.fetch(digest_of(content)) == content
 
 
 def test_a_go_client_fails_at_once_when_it_is_refused(server: Served) -> None:
-    with pytest.raises(AssertionError, match="digest"):
-        Go2015(server.port)._call("preupload", {"items": [{"digest": "x"}], "namespace": NAMESPACE})
+    with closing(Go2015(server.port)) as client, pytest.raises(AssertionError, match="digest"):
+        client._lookup([("x", 1)])

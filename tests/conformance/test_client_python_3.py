@@ -101,7 +101,7 @@ def test_a_python_3_client_archives_and_fetches(each_server: Served, namespace: 
     contents = [f"{namespace} {slash} {number}\n".encode() * 100 * number for number in range(1, 60)]
     assert client.server_details()["server_version"]
     assert client.archive(contents) == len(contents)
-    assert client.archive([b"%s isolated" % namespace.encode() + slash.encode()], is_isolated=True) == 1
+    assert client.archive([f"document {namespace} {slash}".encode()], is_isolated=True) == 1
     assert client.archive(contents) == 0
     for content in contents:
         assert client.fetch(client.digest(content)) == content
