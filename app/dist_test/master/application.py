@@ -18,7 +18,6 @@ from dist_test.master.site import ResultStore, Site, install
 from dist_test.master.web import web
 from dist_test.settings import MasterSettings
 from dist_test.storage.database import Database
-from dist_test.storage.live_logs import LiveLogs
 from dist_test.storage.nonces import Nonces
 from dist_test.storage.queue import Queues
 
@@ -64,7 +63,7 @@ def _site(service: Service, database: Database, queues: Queues, results: ResultS
         results=results,
         overview=overview,
         forecast=Forecast(service.jobs, service.slaves),
-        live=Live(service.jobs, LiveLogs(database), results),
+        live=Live(service.jobs, service.live_logs, results),
         probes={"database": Probe(database.check_schema), "queue": Probe(overview.tube)},
     )
 

@@ -10,6 +10,8 @@ Each round:
    than before, makes it ask about every waiting attempt; otherwise only about a slice, so that all have had their turn
    after `sweep_every`. What is missing from the tube is put again, at its priority, under a new delivery.
 
+5. Remove the live logs that nobody looks at any more.
+
 Entries that are junk can hide as many losses from the totals until the sweep comes by.
 """
 
@@ -71,7 +73,9 @@ class Reconciler:
             return 0
         with self._queues.borrow() as queue:
             mended = self._mend_submits(queue) + self._mend_cancels() + self._mend_silence(queue)
-            return mended + self._mend_queue(queue)
+            mended += self._mend_queue(queue)
+        self._service.live_logs.remove_unwanted()
+        return mended
 
     def _mend_submits(self, queue: Queue) -> int:
         return sum(

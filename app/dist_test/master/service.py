@@ -14,6 +14,7 @@ from dist_test.storage.cancels import Canceled, Cancels
 from dist_test.storage.database import Database
 from dist_test.storage.entries import Entries, Place, Queued
 from dist_test.storage.jobs import AttemptRecord, JobRecord, Jobs
+from dist_test.storage.live_logs import LiveLogs
 from dist_test.storage.queue import Queue, Queues
 from dist_test.storage.slaves import Slaves
 from dist_test.storage.submissions import Submission, Submissions
@@ -34,6 +35,7 @@ class Service:
         self._setup_retry_seconds = settings.setup_retry_seconds
         self.jobs = Jobs(database)
         self.slaves = Slaves(database)
+        self.live_logs = LiveLogs(database)
         self.entries = Entries(database, actor=actor)
         self.submissions = Submissions(database, actor=actor, lease=settings.submit_lease)
         self.cancels = Cancels(database, actor=actor)

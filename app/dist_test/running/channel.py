@@ -22,6 +22,18 @@ def send(sock: socket.socket, message: object, fds: tuple[int, ...] = ()) -> Non
         sock.sendall(memoryview(data)[sent:])
 
 
+def send_if_room(sock: socket.socket, message: object, fd: int) -> bool:
+    """Send one short message with a descriptor, unless that would have to wait: False then. Raises OSError."""
+    body = _encode(message).encode()
+    data = len(body).to_bytes(_HEADER_BYTES, "big") + body
+    try:
+        # So short a message is taken whole or not at all.
+        socket.send_fds(sock, [data], [fd], socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Wait for one message and return it with the descriptors that came along, which the caller must close.
 

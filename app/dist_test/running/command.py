@@ -8,9 +8,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from dist_test.running import processes
+from dist_test.running import processes, tails
 from dist_test.running.channel import receive
 from dist_test.running.output import CappedOutput
 from dist_test.running.wire import CANCELED, FAILED, SUCCEEDED, TIMED_OUT, Command, Ended
@@ -100,6 +101,7 @@ class RunningCommand:
             exit_status=exit_status,
             seconds=seconds,
             lost_output_bytes=self._stdout.lost_bytes + self._stderr.lost_bytes,
+            written_bytes=(self._stdout.written_bytes, self._stderr.written_bytes),
         )
 
     def _start_and_watch(self, started: float) -> int:
@@ -161,10 +163,21 @@ class RunningCommand:
         self._status = ended.get(self._pid, self._status)
 
     def _take_message(self) -> None:
-        message, _ = receive(self._control)
-        # A cancel with another serial came too late for the attempt that it meant.
-        if message.get("cancel") == self._serial and self._outcome is None:
-            self._stop(CANCELED)
+        message, fds = receive(self._control)
+        try:
+            # A message with another serial came too late for the attempt that it meant.
+            if message.get("cancel") == self._serial and self._outcome is None:
+                self._stop(CANCELED)
+            elif message.get("tails") == self._serial:
+                self._tell_tails(fds[0])
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _tell_tails(self, fd: int) -> None:
+        # Somebody looks at the log. Whatever is in the way of that must not be in the way of the command.
+        with suppress(OSError):
+            tails.answer(fd, self._stdout.latest(), self._stderr.latest())
 
     def _milliseconds_to_wait(self) -> float | None:
         due = self._kill_at if self._kill_at is not None else self._term_at

@@ -66,8 +66,10 @@ class Launcher:
         while True:
             try:
                 message, fds = receive(self._control)
-                # A cancel that is read here came after its attempt had ended.
-                if "cancel" not in message:
+                # A cancel or a request for tails that is read here came after its attempt had ended.
+                if "cancel" in message or "tails" in message:
+                    _close_all(fds)
+                else:
                     send(self._control, self._answer(Work.from_message(message), fds))
             except (EOFError, ConnectionError):
                 return
@@ -89,8 +91,7 @@ class Launcher:
         except (OSError, ValueError, ProcessesLeftError) as error:
             return Done(error=str(error))
         finally:
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
 
     def _perform(self, work: Work, fds: list[int]) -> Done:
         ended, archived = None, 0
@@ -119,6 +120,11 @@ class Launcher:
             signals=self._signals,
             kill=self._kill,
         ).run()
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _give_up_rights(uid: int, gid: int) -> None:

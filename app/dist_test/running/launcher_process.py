@@ -12,7 +12,8 @@ from pathlib import Path
 import dist_test
 from dist_test.errors import RunError
 from dist_test.running import processes
-from dist_test.running.channel import receive, send
+from dist_test.running.channel import receive, send, send_if_room
+from dist_test.running.tails import TailsRequest
 from dist_test.running.users import TaskUser
 from dist_test.running.wire import Done, Work
 
@@ -67,6 +68,16 @@ class LauncherProcess:
             send(self._socket, {"cancel": serial})
         except OSError:
             return  # the launcher is gone; whoever waits for its answer finds out and ends the attempt
+
+    def ask_for_tails(self, serial: int, request: TailsRequest) -> bool:
+        """Ask for what the command of this serial has written; False when that cannot be. Any thread may.
+
+        A launcher that does not run this command at the moment may never answer.
+        """
+        try:
+            return send_if_room(self._socket, {"tails": serial}, request.fd)
+        except OSError:
+            return False
 
     def answer(self, deadline: Callable[[], float | None]) -> Done:
         """Wait for the answer until `deadline` (monotonic seconds, may change meanwhile). Raises LauncherLostError."""

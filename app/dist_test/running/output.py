@@ -3,8 +3,10 @@
 import errno
 import os
 
+from dist_test.model.cut_log import cut_line
+from dist_test.model.written import TAIL_BYTES, Written
+
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-CUT_LINE = "\n------ dist_test left out {dropped} bytes here: more than {limit} bytes of output ------\n"
 
 
 class CappedOutput:
@@ -15,16 +17,19 @@ class CappedOutput:
     """
 
     def __init__(self, fd: int, limit_bytes: int) -> None:
+        """`fd` is written from its start; latest() reads it too."""
         self._fd = fd
         self._limit = limit_bytes
         self._head_left = limit_bytes // 2
         self._tail_limit = limit_bytes - self._head_left
         self._tail = bytearray()
         self._dropped = 0
+        self.written_bytes = 0
         self.lost_bytes = 0
 
     def write(self, data: bytes) -> None:
         """Take the next bytes. A full disk costs bytes, counted in `lost_bytes`; any other OSError is raised."""
+        self.written_bytes += len(data)
         if self._head_left:
             head = data[: self._head_left]
             self._keep(head)
@@ -40,8 +45,18 @@ class CappedOutput:
         """Write what was held back; call once, after the last byte. Raises OSError as write does."""
         self._trim()
         if self._dropped:
-            self._keep(CUT_LINE.format(dropped=self._dropped, limit=self._limit).encode())
+            self._keep(cut_line(self._dropped, self._limit))
         self._keep(self._tail)
+
+    def latest(self) -> Written:
+        """How much there was so far, and the end of it. Not after finish(). Raises OSError."""
+        tail = bytes(self._tail[-TAIL_BYTES:])
+        room = TAIL_BYTES - len(tail)
+        # The file ends where the tail begins, unless bytes between them are gone.
+        if room and not self._dropped and not self.lost_bytes:
+            head_bytes = self.written_bytes - len(self._tail)
+            tail = os.pread(self._fd, room, max(0, head_bytes - room))[:head_bytes] + tail
+        return Written(total_bytes=self.written_bytes, tail=tail)
 
     def _keep(self, data: bytes | bytearray) -> None:
         # Most likely the test itself has filled the disk: that is no reason to take the verdict from it, or to blame

@@ -63,6 +63,7 @@ class RunResult:
 
     exit_status: the command's exit code, -N when signal N ended it; None when the launcher died with it.
     duration: of the command alone. artifacts: None when no glob matched. notes: one sentence each, for the log.
+    written_bytes: to stdout and to stderr, whatever was kept of it; None when nobody counted.
     """
 
     outcome: str
@@ -73,6 +74,7 @@ class RunResult:
     artifacts: ArtifactArchive | None
     notes: tuple[str, ...]
     leaked_dir: Path | None
+    written_bytes: tuple[int, int] | None = None
 
     def discard(self) -> None:
         """Remove the result's files. They survive the next run, so that they can be uploaded beside it."""

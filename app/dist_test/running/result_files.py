@@ -21,7 +21,7 @@ class ResultFiles:
     def open(self) -> None:
         """Create the files. Raises OSError."""
         for path in self._paths:
-            self._fds.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            self._fds.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     @property
     def outputs(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from dist_test.running.environment import DEFAULT_PATH, RUN_MARKER, task_environ
 from dist_test.running.launcher_process import LauncherLostError, LauncherProcess
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.result_files import ResultFiles
+from dist_test.running.tails import TailsRequest
 from dist_test.running.users import TaskUser
 from dist_test.running.wire import CANCELED, FAILED, MAX_ARTIFACT_BYTES, Command, Done, Ended, Files, Work
 from dist_test.running.work_dir import WorkDir
@@ -152,6 +153,20 @@ class Runner:
             self._attempt.canceled_at = time.monotonic()
             if self._attempt.launcher is not None:
                 self._attempt.launcher.cancel(self._attempt.serial)
+
+    def ask_for_tails(self) -> TailsRequest | None:
+        """Ask what the command that runs has written so far, without waiting; None when nobody can be asked.
+
+        Any thread may. Close the request. One that is not answered within two seconds never will be. Raises OSError.
+        """
+        with self._lock:
+            if self._attempt is None or self._attempt.launcher is None:
+                return None
+            request = TailsRequest()
+            if self._attempt.launcher.ask_for_tails(self._attempt.serial, request):
+                return request
+        request.close()
+        return None
 
     def _begin(self, request: RunRequest) -> _Attempt:
         serial = next(self._serials)
@@ -324,6 +339,7 @@ class Runner:
             stderr=files.stderr(),
             artifacts=artifacts,
             notes=done.notes,
+            written_bytes=done.ended.written_bytes,
             leaked_dir=self._leak(attempt) if request.leak else None,
         )
 

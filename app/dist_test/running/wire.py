@@ -63,12 +63,21 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How the command ended: `exit_status` is its exit code, -N when signal N ended it, None when nobody could see."""
+    """How the command ended: `exit_status` is its exit code, -N when signal N ended it, None when nobody could see.
+
+    written_bytes: to stdout and to stderr, whatever was kept of it; None when nobody counted.
+    """
 
     outcome: str
     exit_status: int | None
     seconds: float
     lost_output_bytes: int = 0
+    written_bytes: tuple[int, int] | None = None
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> "Ended":
+        written = message["written_bytes"]
+        return cls(**{**message, "written_bytes": tuple(written) if written else None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +94,5 @@ class Done:
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "Done":
-        ended = message["ended"]
-        return cls(**{**message, "ended": Ended(**ended) if ended else None, "notes": tuple(message["notes"])})
+        ended = Ended.from_message(message["ended"]) if message["ended"] else None
+        return cls(**{**message, "ended": ended, "notes": tuple(message["notes"])})

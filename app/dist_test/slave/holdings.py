@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dist_test.model.task import QueueEntry
+from dist_test.running.tails import TailsRequest
 from dist_test.storage.claims import Claim
 from dist_test.storage.queue import Queue, Reservation
 
@@ -33,6 +34,7 @@ class Holding:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: Stop | None = None
     _interrupt: Callable[[], None] | None = None
+    _ask_for_tails: Callable[[], TailsRequest | None] | None = None
 
     @property
     def stopped(self) -> Stop | None:
@@ -45,6 +47,16 @@ class Holding:
             is_stopped = self._stopped is not None
         if is_stopped:
             interrupt()
+
+    def on_look(self, ask_for_tails: Callable[[], TailsRequest | None]) -> None:
+        """Call this, from here until ended(), when somebody looks at what the attempt writes."""
+        with self._lock:
+            self._ask_for_tails = ask_for_tails
+
+    def ask_for_tails(self) -> TailsRequest | None:
+        """Ask what the attempt has written so far, without waiting; None while nobody can be asked. Raises OSError."""
+        with self._lock:
+            return self._ask_for_tails() if self._ask_for_tails is not None else None
 
     def stop(self, why: Stop) -> None:
         """Stop the attempt, wherever it is. The first reason stays."""
@@ -59,7 +71,7 @@ class Holding:
     def ended(self) -> None:
         """Note that the attempt does not run any more: from here, stop() leaves alone what its slot runs next."""
         with self._lock:
-            self._interrupt = None
+            self._interrupt = self._ask_for_tails = None
 
 
 class Holdings:

@@ -19,6 +19,7 @@ from dist_test.model.task import QueueEntry
 from dist_test.running.records import RunResult
 from dist_test.running.runner import Runner
 from dist_test.slave.holdings import Holding, Holdings, Stop
+from dist_test.slave.live import LiveOutput
 from dist_test.slave.metrics import ATTEMPTS, STOPPED
 from dist_test.slave.standing import Standing
 from dist_test.slave.task import SetupFailure, result_of, run_attempt, setup_failed
@@ -48,6 +49,7 @@ class Workshop:
     writer: Writer
     uploader: Uploader
     cache: BlobCache
+    live: LiveOutput
     busy_retry: timedelta
 
 
@@ -178,6 +180,7 @@ class Slot:
             self._record(holding, setup_failed(holding, ran))
         elif ran is not None:
             ATTEMPTS.labels(ran.outcome).inc()
+            self._shop.live.ended(holding, ran)
             self._shop.standing.set_up()
             self._upload(holding, ran)
 

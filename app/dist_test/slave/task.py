@@ -36,6 +36,7 @@ def run_attempt(holding: Holding, cache: BlobCache, runner: Runner) -> RunResult
             if holding.stopped:
                 return None
             request = _request(holding.entry, cached)
+            holding.on_look(runner.ask_for_tails)
             return runner.run(request, on_started=lambda: holding.on_stop(runner.cancel))
     except (IsolateError, RunError, OSError) as exc:
         logger.warning("Could not set up %s: %s", holding.entry.name, exc, extra={"action": "setup_failed"})

@@ -19,6 +19,7 @@ from dist_test.running.users import ClaimedUser, TaskUser, claim_user
 from dist_test.settings import SlaveSettings
 from dist_test.slave.heartbeat import Heartbeat
 from dist_test.slave.holdings import Holdings, Stop
+from dist_test.slave.live import LiveOutput
 from dist_test.slave.master_client import MasterClient
 from dist_test.slave.metrics import BUSY, SLOTS
 from dist_test.slave.preemption import PreemptionWatch
@@ -29,6 +30,7 @@ from dist_test.slave.writer import Writer
 from dist_test.storage.claims import Claims
 from dist_test.storage.database import Database
 from dist_test.storage.finishes import Finishes
+from dist_test.storage.live_logs import LiveLogs
 from dist_test.storage.queue import Queue
 from dist_test.storage.results import Bucket
 from dist_test.storage.slaves import SlaveDescription, Slaves
@@ -36,6 +38,7 @@ from dist_test.storage.slaves import SlaveDescription, Slaves
 logger = logging.getLogger(__name__)
 
 HAND_BACK_SECONDS = 10.0  # how long an exit waits, beyond the grace of tasks, for slots that hand theirs back
+LIVE_ANSWER_SECONDS = 2  # how long a statement for who looks at a log may take
 WRITE_SECONDS = 30.0  # how long an exit waits for the last results; their leases lapse otherwise
 
 
@@ -61,6 +64,8 @@ class Worker:
         self._users = _claim_users(settings)
         self._standing = Standing(quarantine_retry=settings.quarantine_retry)
         self._holdings = Holdings()
+        self._live_database = Database(settings.mysql, pool_size=1, answer_seconds=LIVE_ANSWER_SECONDS)
+        self._live = LiveOutput(LiveLogs(self._live_database), self._holdings)
         self._shop = self._workshop()
         self._slots = [self._slot(number, user) for number, user in enumerate(self._users)]
         self._hurry = threading.Event()
@@ -103,6 +108,7 @@ class Worker:
         SLOTS.set(len(self._slots))
         BUSY.set_function(self.busy)
         self._shop.writer.start()
+        self._live.start()
         self._heartbeat.start()
         if self._watch is not None:
             self._watch.start()
@@ -137,6 +143,7 @@ class Worker:
         self._shop.uploader.close()
         if not self._shop.writer.stop(timeout_seconds=WRITE_SECONDS):
             logger.error("Not all results could be recorded; their attempts run again when their leases lapse")
+        self._live.stop()
         self._heartbeat.stop()
         self._heartbeat.beat()
         for slot in self._slots:
@@ -146,6 +153,7 @@ class Worker:
                 user.release()
         self._servers.database.close()
         self._beat_database.close()
+        self._live_database.close()
         self._servers.isolate.close()
         os.close(self._work_dir_lock)
         logger.info("Left", extra={"action": "left"})
@@ -167,6 +175,7 @@ class Worker:
             writer=Writer(finishes, self._holdings, master),
             uploader=Uploader(servers.bucket, threads=max(4, 2 * settings.slots)),
             cache=BlobCache(settings.cache.directory, servers.isolate, CacheLimits.of(settings.cache)),
+            live=self._live,
             busy_retry=settings.busy_retry,
         )
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dist_test.running.output import CUT_LINE, CappedOutput
+from dist_test.model.cut_log import CUT_LINE
+from dist_test.running.output import CappedOutput
 
 
 def capped(path: Path, parts: list[bytes], limit_bytes: int) -> bytes:

@@ -38,6 +38,9 @@ class FakeRunner:
         self._during()
         raise RunError("it was only a test")
 
+    def ask_for_tails(self) -> None:
+        """Nothing runs, so there is nothing to ask for."""
+
     def cancel(self) -> None:
         self.canceled += 1
 
