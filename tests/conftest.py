@@ -4,8 +4,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from dist_test.local.ports import free_port as choose_free_port
+
+# For an hour to spare: pytest --hypothesis-profile=thorough
+settings.register_profile("thorough", max_examples=1000)
 
 
 @pytest.fixture

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from dist_test.master.links import link
-from dist_test.master.site import ResultStore
+from dist_test.master.links import LinkSigner, link
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
 from dist_test.storage.jobs import AttemptRecord, JobRecord
 from dist_test.storage.slaves import Slave
@@ -37,7 +36,7 @@ def job_document(
     }
 
 
-def attempt_document(job_id: str, attempt: AttemptRecord, results: ResultStore) -> Document:
+def attempt_document(job_id: str, attempt: AttemptRecord, results: LinkSigner) -> Document:
     """An attempt, with links that work for a day."""
     return {
         "task_id": attempt.task_id,

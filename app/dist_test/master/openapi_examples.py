@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dist_test.master.documents import attempt_document, job_document, slave_document
-from dist_test.master.site import LogStream
 from dist_test.model.outcome import Outcome
 from dist_test.model.summary import Counters
 from dist_test.model.task import AttemptKey
@@ -37,9 +36,6 @@ CANCEL = {"reason": "the branch is gone"}
 
 class _Links:
     """Links to nowhere."""
-
-    def open(self, key: str) -> LogStream:
-        raise NotImplementedError(key)
 
     def presign_get(self, key: str, *, seconds: int = 0, filename: str | None = None) -> str:  # noqa: ARG002 - the protocol's signature
         return f"http://127.0.0.1:8333/results/{key}?X-Amz-Signature=..."

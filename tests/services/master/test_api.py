@@ -119,6 +119,14 @@ def test_a_wrong_method_is_told_the_right_ones(client: FlaskClient) -> None:
     assert "GET" in answer.headers["Allow"]
 
 
+@pytest.mark.parametrize(("path", "known"), [(JOBS, "GET, POST"), (f"{JOBS}/x/cancel", "POST")])
+def test_the_methods_of_a_path_are_told_whichever_view_is_asked(client: FlaskClient, path: str, known: str) -> None:
+    answer = client.options(path)
+
+    assert error(answer, 405)["code"] == "method_not_allowed"
+    assert answer.headers["Allow"] == known
+
+
 def test_jobs_are_paged_newest_first(client: FlaskClient) -> None:
     for number in range(5):
         submit(client, "a", job_id=f"job-{number}")
@@ -133,7 +141,8 @@ def test_jobs_are_paged_newest_first(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=-1", "limit=x", "limit=100000", "limit=", "before=x", "before=-1", "limit=\u0663"]
+    "query",
+    ["limit=0", "limit=-1", "limit=x", "limit=100000", "limit=", "limit=0001", "before=x", "before=-1", "limit=\u0663"],
 )
 def test_a_bad_page_of_jobs_is_refused(client: FlaskClient, query: str) -> None:
     assert error(client.get(f"{JOBS}?{query}"), 400)["code"] == "invalid_request"
@@ -164,7 +173,8 @@ def test_what_has_ended_or_never_was_is_not_canceled(client: FlaskClient) -> Non
 
 
 @pytest.mark.parametrize(
-    "sent", [[], {"reason": 3}, {"reason": "x" * 501}, {"reason": "\ud800"}, {"color": "red"}, "x"]
+    "sent",
+    [[], {"reason": 3}, {"reason": "x" * 501}, {"reason": "\ud800"}, {"reason": "a\u202eb"}, {"color": "red"}, "x"],
 )
 def test_a_malformed_cancel_is_refused(client: FlaskClient, sent: Any) -> None:
     submit(client, "a")
@@ -230,7 +240,19 @@ def test_attempts_are_filtered_and_searched(client: FlaskClient, hand: Hand, que
     assert [attempt["description"] for attempt in found] == expected
 
 
-@pytest.mark.parametrize("query", ["state=nonsense", "after=1", "after=1.x", "after=1.2.3", "limit=0", "limit=5001"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=nonsense",
+        "after=1",
+        "after=1.x",
+        "after=1.2.3",
+        "after=\u0661.0",
+        "limit=0",
+        "limit=5001",
+        "q=" + "x" * 201,
+    ],
+)
 def test_a_bad_page_of_attempts_is_refused(client: FlaskClient, query: str) -> None:
     submit(client, "a")
 

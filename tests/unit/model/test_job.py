@@ -141,6 +141,11 @@ def test_a_number_may_be_written_as_a_float() -> None:
         pytest.param(with_task(max_retries=1001), "tasks[1].max_retries is 1001", id="too many retries"),
         pytest.param(with_task(max_retries=False), "tasks[1].max_retries is false", id="retries are a boolean"),
         pytest.param(
+            with_task(artifact_archive_globs=""), 'tasks[1].artifact_archive_globs is ""', id="no list of globs"
+        ),
+        pytest.param(with_task(env=False), "tasks[1].env is false", id="no object of variables"),
+        pytest.param(with_task(docker_image="dé"), "tasks[1].docker_image is", id="image of another alphabet"),
+        pytest.param(
             with_task(artifact_archive_globs="*"), 'tasks[1].artifact_archive_globs is "*"', id="globs are a text"
         ),
         pytest.param(

@@ -1,0 +1,142 @@
+"""The description of the API and the API agree: in a master's answers, and under what a fuzzer thinks of."""
+
+import os
+import re
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import requests
+from flask.testing import FlaskClient
+from hypothesis import settings as hypothesis_settings
+
+from dist_test.local.program import beside_python
+from dist_test.master.openapi_operations import OPERATIONS
+from dist_test.master.openapi_page import curl
+from dist_test.model.outcome import Outcome
+from dist_test.storage.database import Database
+from dist_test.storage.slaves import SlaveDescription, Slaves
+
+from .conftest import PASSWORD, USER, Hand, MakeMaster, job_document
+
+HOOKS = Path(__file__).with_name("fuzzing_with_digest.py")
+# For each operation, beside those at the limits. `pytest --hypothesis-profile=NAME` takes the profile's number.
+EXAMPLES = 10
+DEFAULT_PROFILES = ("default", "ci")
+SLAVE = SlaveDescription(slave_id="slave-1", instance_id="", zone="", mig="", template="", slots=2, version="1")
+
+
+def closed(schema: Any) -> Any:
+    """The schema with no keys allowed but those that it names."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items()}
+    return found | {"additionalProperties": False} if schema.get("type") == "object" else found
+
+
+def assert_described(document: dict[str, Any], name: str, answer: Any) -> None:
+    """The answer has the keys of the schema, all of them, and values that it allows."""
+    components = {"schemas": closed(document["components"]["schemas"])}
+    jsonschema_rs.validate({"$ref": f"#/components/schemas/{name}", "components": components}, answer)
+
+
+@pytest.fixture
+def description(client: FlaskClient) -> dict[str, Any]:
+    """The document as it is served."""
+    answer = client.get("/api/v1/openapi.json")
+    assert isinstance(answer.json, dict)
+    return answer.json
+
+
+@pytest.fixture
+def busy(client: FlaskClient, hand: Hand, slave_database: Database) -> None:
+    """A slave, a job with attempts of all kinds, one that was canceled."""
+    Slaves(slave_database).register(SLAVE)
+    client.post("/api/v1/jobs", json=job_document("a", "b", "c", "d", max_retries=1, max_failed_tasks=3))
+    for outcome, exit_status in ((Outcome.FAILED, 3), (Outcome.SUCCEEDED, 0), (Outcome.TIMED_OUT, -9)):
+        hand.run(outcome, exit_status=exit_status, duration_seconds=1.5, stdout_bytes=1, artifact_bytes=2, message="x")
+    hand.take()
+    client.post("/api/v1/jobs", json=job_document("a", job_id="other"))
+    client.post("/api/v1/jobs/other/cancel", json={"reason": "why not"})
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/api/v1/jobs", "Jobs"),
+        ("/api/v1/jobs?limit=1", "Jobs"),
+        ("/api/v1/jobs/job", "Job"),
+        ("/api/v1/jobs/other", "Job"),
+        ("/api/v1/jobs/job/attempts", "Attempts"),
+        ("/api/v1/jobs/job/attempts?limit=1", "Attempts"),
+        ("/api/v1/slaves", "Slaves"),
+        ("/stats", "Stats"),
+        ("/healthz", "Health"),
+        ("/api/v1/jobs/none", "Error"),
+        ("/api/v1/nonsense", "Error"),
+    ],
+)
+def test_an_answer_has_the_keys_and_values_of_its_schema(
+    client: FlaskClient, description: dict[str, Any], path: str, name: str
+) -> None:
+    assert_described(description, name, client.get(path).json)
+
+
+def test_the_page_has_every_operation_parameter_and_error(client: FlaskClient, description: dict[str, Any]) -> None:
+    page = client.get("/api/v1/").text
+
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            assert f"<code>{method.upper()} {path}</code>" in page
+            for parameter in operation.get("parameters", ()):
+                assert f"<code>{parameter['name']}</code>" in page
+    targets = set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= set(re.findall(r'\bid="([^"]+)"', page))
+    assert client.get("/api/v1").headers["Location"].endswith("/api/v1/")
+
+
+def test_the_commands_of_the_page_work(make_master: MakeMaster) -> None:
+    master = make_master()
+    page = unescape(requests.get(f"{master.url}/api/v1/", timeout=10).text)
+
+    for operation in OPERATIONS:
+        command = curl(operation, master.url)
+        assert command in page
+        done = subprocess.run(["sh", "-c", f"{command} --silent --noproxy '*'"], capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def fuzz(url: str, directory: Path, *options: str, **environ: str) -> None:
+    """Try what schemathesis thinks of, and hold every answer against the description."""
+    chosen = hypothesis_settings.get_current_profile_name()
+    examples = EXAMPLES if chosen in DEFAULT_PROFILES else hypothesis_settings().max_examples
+    command = [
+        *(beside_python("schemathesis"), "--no-color", "run", f"{url}/api/v1/openapi.json"),
+        *("--checks", "all", "--max-examples", str(examples), "--continue-on-failure", *options),
+    ]
+    done = subprocess.run(
+        command, cwd=directory, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=3600
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_fuzzer_on_an_allowed_address_finds_no_disagreement(make_master: MakeMaster, tmp_path: Path) -> None:
+    fuzz(make_master().url, tmp_path)
+
+
+def test_a_fuzzer_with_credentials_finds_no_disagreement(make_master: MakeMaster, tmp_path: Path) -> None:
+    master = make_master(DIST_TEST_ALLOWED_IP_RANGES="192.0.2.0/24")
+    environ = {"SCHEMATHESIS_HOOKS": str(HOOKS), "FUZZING_USER": USER, "FUZZING_PASSWORD": PASSWORD}
+
+    # What is at the limits is no different for whom a password is asked.
+    fuzz(master.url, tmp_path, "--include-method", "POST", "--phases", "examples,fuzzing,stateful", **environ)
+
+    jobs = requests.get(f"{master.url}/api/v1/jobs?limit=500", timeout=10).json()["jobs"]
+    assert {job["owner"] for job in jobs} == {USER}
