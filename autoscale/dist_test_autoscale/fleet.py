@@ -150,9 +150,7 @@ def _is_usable(settings: GroupSettings | None, group: GroupSnapshot) -> bool:
     return settings is not None and group.ok and not group.autoscaler
 
 
-def _members(
-    policy: PolicySettings, snapshot: Snapshot, group: GroupSnapshot, roll: _Roll
-) -> Iterator[Member]:
+def _members(policy: PolicySettings, snapshot: Snapshot, group: GroupSnapshot, roll: _Roll) -> Iterator[Member]:
     for instance in sorted(group.instances, key=lambda instance: (instance.name, instance.id)):
         slave = roll.by_key.get((instance.name, instance.id))
         kind = _kind(policy, snapshot, instance, slave, roll)

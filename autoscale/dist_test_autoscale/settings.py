@@ -207,8 +207,8 @@ class _Source:
             groups=tuple(GroupSettings(**group) for group in groups),
         )
         if self._is_readable:
-            self._problems += [f"{self._where}{self._prefix}{found}" for found in _contradictions(policy, is_whole=self._is_whole)]
-            self._problems += [f"{self._where}{self._prefix}{found}" for found in self._places(policy.groups)]
+            found = (*_contradictions(policy, is_whole=self._is_whole), *self._places(policy.groups))
+            self._problems += [f"{self._where}{self._prefix}{one}" for one in found]
         return policy
 
     def refuse_unknown(self, table: Iterable[str], known: Sequence[str], *, prefix: str) -> None:
