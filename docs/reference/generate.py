@@ -1,4 +1,4 @@
-"""Write the pages of the reference that the code knows best: settings, schema, rights, command line, inventory.
+"""Write the pages of the reference that the code knows best: settings, schema, rights, commands, inventory, HTTP API.
 
 docs/reference/generate.py            write them; `make docs` does
 docs/reference/generate.py --check    name those that are out of date, and exit 1 if there is one
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from api_page import api_parts
 from inventory_page import inventory_parts
 from sqlalchemy import Column, Table
 from sqlalchemy.dialects import mysql
@@ -30,6 +31,9 @@ from dist_test_autoscale import catalog as autoscaler
 
 HERE = Path(__file__).parent
 NOTICE = "<!-- Written by generate.py (`make docs`). Changes made here are lost. -->"
+# http-api.md is written by both: what is between these two is ours.
+BEGINNING = "<!-- Written by generate.py (`make docs`) from here to the next such line. -->"
+END = "<!-- Written by people again. -->"
 WIDTH = 100
 # What depends on the machine that the page is written on.
 COMPUTED_DEFAULTS = {"slave.id": "the host name"}
@@ -118,6 +122,7 @@ def main(arguments: list[str]) -> int:
         "rights.md": rights_page,
         "command-line.md": command_line_page,
         "inventory.md": inventory_page,
+        "http-api.md": http_api_page,
     }
     stale = [directory / name for name, page in pages.items() if _update(directory / name, page(), arguments)]
     if "--check" in arguments and stale:
@@ -298,6 +303,15 @@ def command_line_page() -> str:
 def inventory_page() -> str:
     """Groups, and every variable of the roles."""
     return "\n\n".join([NOTICE, *inventory_parts()]) + "\n"
+
+
+def http_api_page() -> str:
+    """What people wrote, around what the description of the API knows."""
+    before, beginning, rest = (HERE / "http-api.md").read_text(encoding="utf-8").partition(BEGINNING)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"http-api.md has no line {BEGINNING if not beginning else END}")
+    return before + "\n\n".join([beginning, *api_parts(), end]) + after
 
 
 def _helps(command: click.Command, words: tuple[str, ...], parent: click.Context | None) -> Iterator[str]:

@@ -13,12 +13,15 @@ import pytest
 from flask import Flask
 
 from dist_test.cli.exit_status import ExitStatus
-from dist_test.isolate import server as isolate_server
+from dist_test.isolate.server.content import content
+from dist_test.isolate.server.service import service
+from dist_test.isolate.server.v1 import v1
 from dist_test.master.api import api
 from dist_test.master.documents import attempt_document, job_document
+from dist_test.master.openapi_page import openapi
 from dist_test.master.operations import operations
 from dist_test.master.original import original
-from dist_test.master.web import web
+from dist_test.master.pages import web
 from dist_test.model import job as job_format
 from dist_test.model.outcome import Outcome
 from dist_test.model.summary import Counters
@@ -34,7 +37,7 @@ REFERENCE = ROOT / "docs" / "reference"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 # Words of the form section.key that name something else.
 FILES_AND_MODULES = {"slave.log", "dist_test.cnf", "isolate.client"}
-VARIABLES_OF_OTHERS = {"DIST_TEST_CNF", "DIST_TEST_JOB_ID", "DIST_TEST_TASK_ID", "DIST_TEST_ATTEMPT"}
+VARIABLES_OF_OTHERS = {"DIST_TEST_CNF", "DIST_TEST_HOME", "DIST_TEST_JOB_ID", "DIST_TEST_TASK_ID", "DIST_TEST_ATTEMPT"}
 
 
 def with_nothing(record: type[Record], **values: Any) -> Record:
@@ -49,9 +52,6 @@ ATTEMPT = with_nothing(AttemptRecord, key=AttemptKey(1, 0, 0), state="queued")
 
 class NoResults:
     """A store of which nothing is asked: the attempt has stored nothing."""
-
-    def read_range(self, key: str, *, start: int, size_bytes: int) -> bytes:
-        raise AssertionError(f"{size_bytes} bytes of {key} were read from {start}")
 
     def presign_get(self, key: str, *, seconds: int = 0, filename: str | None = None) -> str:
         raise AssertionError(f"{key} was signed for {seconds} s as {filename}")
@@ -72,7 +72,15 @@ def test_generated_pages_are_what_the_generator_writes() -> None:
 
 
 def test_a_generated_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
-    pages = ("settings.md", "autoscaler-settings.md", "schema.md", "rights.md", "command-line.md", "inventory.md")
+    pages = (
+        "settings.md",
+        "autoscaler-settings.md",
+        "schema.md",
+        "rights.md",
+        "command-line.md",
+        "inventory.md",
+        "http-api.md",
+    )
     for name in pages:
         shutil.copy(REFERENCE / name, tmp_path)
     (tmp_path / "schema.md").write_text("old")
@@ -82,9 +90,9 @@ def test_a_generated_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
 
 def routes() -> Iterator[str]:
     app = Flask("reference")
-    for blueprint in (api, original, operations, web, isolate_server.content, isolate_server.service):
+    for blueprint in (api, openapi, original, operations, web, content, service):
         app.register_blueprint(blueprint)
-    app.register_blueprint(isolate_server.v1, url_prefix="/_ah/api/isolateservice/v1")
+    app.register_blueprint(v1, url_prefix="/_ah/api/isolateservice/v1")
     return (rule.rule for rule in app.url_map.iter_rules())
 
 
