@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadRequest
 
 from dist_test.master.auth import current_owner, open_to_all
 from dist_test.master.documents import Document, attempt_document, job_document, slave_document
+from dist_test.master.live import Encoding, StreamName, log_document
 from dist_test.master.query import attempt_cursor, choice, cursor_of, page, whole_number
 from dist_test.master.site import site
 from dist_test.model.job import parse_job
@@ -22,6 +23,8 @@ MAX_ATTEMPTS = 5000
 MAX_REASON_CHARACTERS = 500
 MAX_SEARCH_CHARACTERS = 200  # a request line has room for as many, each as four bytes in percent signs
 MAX_JOB_CURSOR = 10**18 - 1
+MAX_ATTEMPT = 2**15
+MAX_OFFSET = 2**53  # what any reader of JSON keeps exactly
 # One line: no control characters, no ends of lines, nothing that turns the text around it.
 REASON = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{{0,{MAX_REASON_CHARACTERS}}}")
 
@@ -77,6 +80,19 @@ def attempts(job_id: str) -> Response:
     found, more = page(rows, limit)
     documents = [attempt_document(job_id, attempt, site().results) for attempt in found]
     return jsonify({"attempts": documents, "next": cursor_of(found[-1].key) if more else None})
+
+
+@api.get("/jobs/<job_id>/tasks/<task>/log")
+@open_to_all
+def log(job_id: str, task: str) -> Response:
+    part = site().live.read(
+        job_id,
+        task,
+        stream=choice("stream", StreamName) or StreamName.STDOUT,
+        attempt=whole_number("attempt", default=None, low=0, high=MAX_ATTEMPT),
+        offset=whole_number("offset", default=0, low=0, high=MAX_OFFSET),
+    )
+    return jsonify(log_document(part, choice("encoding", Encoding) or Encoding.TEXT))
 
 
 @api.get("/slaves")

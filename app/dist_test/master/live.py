@@ -4,9 +4,11 @@ Offsets count what the command has written, from the first byte on, in both. So 
 they were when it ends. What nobody has kept is left out, and counted.
 """
 
+import base64
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
 
 from dist_test.errors import TaskNotFound
 from dist_test.model.cut_log import find_cut
@@ -21,6 +23,20 @@ _END_BYTES = 2**16  # of a stored log, for who comes with an offset that has no 
 # The slave writes the last bytes once the end is recorded. One that has died, or has no database, never does.
 _SETTLES_WITHIN = timedelta(seconds=3)
 _LONGEST_CHARACTER = 4  # bytes in UTF-8
+
+
+class StreamName(StrEnum):
+    """Which of an attempt's two streams."""
+
+    STDOUT = STDOUT
+    STDERR = STDERR
+
+
+class Encoding(StrEnum):
+    """How a piece of a log travels in JSON."""
+
+    TEXT = "text"  # in whole characters, U+FFFD for what is not UTF-8
+    BASE64 = "base64"  # every byte as it was
 
 
 class StoredLogs(Protocol):
@@ -143,6 +159,29 @@ class Live:
             is_final=place.position + wanted >= size,
             is_stored=True,
         )
+
+
+def log_document(part: LogPart, encoding: Encoding) -> dict[str, Any]:
+    """A piece of a log as `/api/v1` shows it. PURE."""
+    shown = part.at_characters() if encoding is Encoding.TEXT else part
+    attempt = shown.attempt
+    return {
+        "task_id": attempt.task_id,
+        "attempt": attempt.key.attempt,
+        "latest_attempt": shown.latest_attempt,
+        "run": attempt.claim,
+        "state": attempt.state,
+        "outcome": attempt.outcome,
+        "message": attempt.message,
+        "stream": shown.stream,
+        "offset": shown.offset,
+        "next_offset": shown.next_offset,
+        "left_out_bytes": shown.left_out_bytes,
+        "is_final": shown.is_final,
+        "is_stored": shown.is_stored,
+        "encoding": encoding.value,
+        "data": shown.text if encoding is Encoding.TEXT else base64.b64encode(shown.data).decode(),
+    }
 
 
 def place_in_stored(offset: int, *, stored_bytes: int, written_bytes: int | None) -> Place:
