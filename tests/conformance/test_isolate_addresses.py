@@ -46,9 +46,18 @@ def upload_url(server: Served, content: bytes, host: str, *lines: str, source: s
         return str(connection.answer().json["items"][0]["gs_upload_url"])
 
 
-@pytest.mark.parametrize("host", ["isolate.test", "isolate.test:4242", "127.0.0.1:4242", "[::1]:4242", "localhost:443"])
+@pytest.mark.parametrize(
+    "host", ["isolate.test", "isolate.test:4242", "127.0.0.1:4242", "[::1]:4242", "localhost:443", "isolate_1:80"]
+)
 def test_addresses_have_the_host_and_port_that_the_client_used(server: Served, content: bytes, host: str) -> None:
     assert upload_url(server, content, host).startswith(f"http://{host}/content-gs/store/{GZIP}/")
+
+
+@pytest.mark.parametrize("host", ["a/b", "a b", "user@host", "host:x", "localhost:443443"])
+def test_a_host_that_is_none_is_answered_400_and_makes_no_address(server: Served, content: bytes, host: str) -> None:
+    body = json.dumps(lookup([content]) | {"inline_limit": 0}).encode()
+    answer = exchange(server.port, head("POST", V1 + "preupload", f"Content-Length: {len(body)}", host=host) + body)
+    assert answer.status == 400
 
 
 @pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])

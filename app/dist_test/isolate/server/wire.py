@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,6 +23,7 @@ SMALL_BYTES = 2**20  # such a blob is read whole before the status is sent
 _MAX_LOOKUP = 1000  # isolate.md 3
 _CHUNK_BYTES = 2**17
 _JSON = "application/json; charset=utf-8"  # Go clients take no other spelling
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _STATE = "dist_test_isolate"
 
 
@@ -145,8 +147,12 @@ def read_small(namespace: str, digest: str, stored: StoredBlob) -> bytes:
 
 
 def root_url() -> str:
-    """The address under which this client reaches us, without a slash at its end."""
-    return request.host_url.rstrip("/")
+    """The address under which this client reaches us, without a slash at its end. Raises BadRequest."""
+    # Not request.host_url: it knows no underscores, which names inside a cluster may have.
+    host = request.environ.get("HTTP_HOST") or "{SERVER_NAME}:{SERVER_PORT}".format_map(request.environ)
+    if not _HOST.fullmatch(host):
+        raise BadRequest(f"Host is {host!r:.100}; it must be a name or an address, and a port if need be")
+    return f"{request.scheme}://{host}"
 
 
 def _read_chunk() -> bytes:
