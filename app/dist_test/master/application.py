@@ -12,10 +12,10 @@ from dist_test.master.openapi_page import openapi
 from dist_test.master.operations import operations
 from dist_test.master.original import original
 from dist_test.master.overview import Overview
+from dist_test.master.pages import web
 from dist_test.master.probes import Probe
 from dist_test.master.service import Service
 from dist_test.master.site import ResultStore, Site, install
-from dist_test.master.web import web
 from dist_test.settings import MasterSettings
 from dist_test.storage.database import Database
 from dist_test.storage.nonces import Nonces

@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from flask.testing import FlaskClient
 
-from dist_test.master import web
+from dist_test.master.pages import home, job
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import result_key
 from dist_test.storage.database import Database
@@ -62,7 +62,8 @@ def read(client: FlaskClient, path: str, status: int = 200) -> Page:
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     page = Page(answer.text)
     assert "style" not in page.tags
-    assert page.scripts and all(address.startswith("/static/") for address in page.scripts)
+    assert page.scripts
+    assert all(address.startswith("/static/") for address in page.scripts)
     assert not {name for name in page.attributes if name == "style" or name.startswith("on")}
     return page
 
@@ -106,7 +107,7 @@ def test_the_home_page_shows_slaves_and_jobs(client: FlaskClient, slave_database
 
 
 def test_older_jobs_are_a_page_away(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "JOBS_PER_PAGE", 2)
+    monkeypatch.setattr(home, "JOBS_PER_PAGE", 2)
     for number in range(3):
         submit(client, "a", job_id=f"job-{number}")
 
@@ -198,7 +199,7 @@ def test_attempts_are_filtered_and_searched(
 
 
 def test_attempts_are_paged_and_the_filter_stays(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "ATTEMPTS_PER_PAGE", 2)
+    monkeypatch.setattr(job, "ATTEMPTS_PER_PAGE", 2)
     submit(client, "test 0", "test 1", "test 2")
 
     first = read(client, "/job?job_id=job&state=queued&q=test")

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from dist_test.master.documents import job_document, moment
 from dist_test.master.original import status_document
-from dist_test.master.web import standing, trace_event
+from dist_test.master.pages.filters import standing
+from dist_test.master.pages.trace import trace_event
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import result_key
 from dist_test.model.summary import Counters
