@@ -195,9 +195,9 @@ class Jobs:
         limit: int = 1000,
     ) -> list[AttemptRecord]:
         """A page of a job's attempts by task, then attempt; `search` is looked for in descriptions and slaves."""
-        query = _attempts_query(job_key).limit(min(limit, MAX_PAGE))
+        query = attempts_query(job_key).limit(min(limit, MAX_PAGE))
         if only is not None:
-            query = query.where(_FILTERS[only])
+            query = query.where(FILTERS[only])
         if search:
             query = query.where(
                 or_(tasks.c.description.contains(search, autoescape=True), attempts.c.slave_id == search)
@@ -209,13 +209,13 @@ class Jobs:
 
     def attempt(self, key: AttemptKey) -> AttemptRecord | None:
         """One attempt; None when there is none."""
-        query = _attempts_query(key.job).where(attempts.c.task_index == key.task, attempts.c.attempt == key.attempt)
+        query = attempts_query(key.job).where(attempts.c.task_index == key.task, attempts.c.attempt == key.attempt)
         rows = self._all(query)
         return AttemptRecord.from_row(rows[0]) if rows else None
 
     def latest_attempt(self, job_key: int, task_index: int) -> AttemptRecord | None:
         """The last attempt of a task; None when there is no such task."""
-        query = _attempts_query(job_key).where(attempts.c.task_index == task_index)
+        query = attempts_query(job_key).where(attempts.c.task_index == task_index)
         rows = self._all(query.order_by(None).order_by(attempts.c.attempt.desc()).limit(1))
         return AttemptRecord.from_row(rows[0]) if rows else None
 
@@ -264,7 +264,8 @@ class Jobs:
         return self._database.run(lambda connection: connection.execute(query).all())
 
 
-def _attempts_query(job_key: int) -> Select[Any]:
+def attempts_query(job_key: int) -> Select[Any]:
+    """The rows that `AttemptRecord.from_row` takes, of a whole job, by task and attempt."""
     return (
         select(attempts, tasks.c.isolate_hash, tasks.c.description, _IS_LEASED.label("is_leased"))
         .join(tasks, and_(tasks.c.job_key == attempts.c.job_key, tasks.c.task_index == attempts.c.task_index))
@@ -285,7 +286,7 @@ _LATER_SUCCESS = text("""
               AND later.outcome = 'succeeded' AND later.prior_failures > 0)
 """)
 
-_FILTERS: dict[AttemptFilter, ColumnElement[bool]] = {
+FILTERS: dict[AttemptFilter, ColumnElement[bool]] = {
     AttemptFilter.QUEUED: and_(attempts.c.finished_at.is_(None), func.coalesce(_IS_LEASED, False).is_(False)),
     AttemptFilter.RUNNING: and_(attempts.c.finished_at.is_(None), _IS_LEASED),
     AttemptFilter.FINISHED: attempts.c.finished_at.is_not(None),
