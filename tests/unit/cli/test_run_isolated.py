@@ -79,9 +79,8 @@ def run(run_alone: RunCli, cache_dir: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
 
     def run(digest: str, *arguments: str) -> Ran:
-        return run_alone(
-            "run-isolated", "--isolate-server", NOWHERE, "--cache", cache_dir, "--hash", digest, *arguments
-        )
+        chosen = ("--hash", digest) if digest else ()
+        return run_alone("run-isolated", "--isolate-server", NOWHERE, "--cache", cache_dir, *chosen, *arguments)
 
     return run
 
@@ -190,3 +189,64 @@ def test_the_leaking_line_is_on_stderr_as_the_original_has_it(
     assert (level, pid.isdigit(), place.startswith("run_isolated(")) == ("WARNING", True, True)
     assert words[:2] == ["Deliberately", "leaking"]
     shutil.rmtree(Path(words[2]).parents[1])
+
+
+@pytest.mark.parametrize(
+    ("read_only", "modes"), [(0, "755 755 644"), (1, "755 555 444"), (2, "555 555 444")], ids=["0", "1", "2"]
+)
+def test_read_only_takes_write_bits_away(
+    run: RunCli, cache_dir: Path, package: Callable[..., str], read_only: int, modes: str
+) -> None:
+    inner = package("sh", "-c", "stat -c %a . test.sh data.txt | tr '\\n' ' '; exit 4")
+    document = {"algo": "sha-1", "version": "1.4", "includes": [inner], "read_only": read_only}
+    file = cache_dir / "outer.isolated"
+    file.write_text(json.dumps(document))
+    ran = run("", "--isolated", str(file))
+
+    assert (ran.status, ran.stdout.strip()) == (4, modes)
+
+
+def test_how_it_ended_is_written_to_a_file(run: RunCli, package: Callable[..., str]) -> None:
+    assert run(package("./test.sh", "3"), "-json=r.json").status == 0
+    result = json.loads(Path("r.json").read_text())
+    assert (result["exit_code"], result["internal_failure"], result["outputs_ref"]) == (3, None, None)
+
+    assert run(package(), "--json", "r.json").status == 1
+    assert json.loads(Path("r.json").read_text())["internal_failure"].startswith("No command to run")
+
+
+def test_the_command_line_changes_command_directory_environment_and_limit(
+    run: RunCli, package: Callable[..., str]
+) -> None:
+    digest = package("./test.sh", "3")
+    replaced = run(digest, "--raw-cmd", "--relative-cwd=.", "--env", "X=y=z", "--", "sh", "-c", 'echo "$X"; ls')
+    assert replaced.stdout == "y=z\nbin\ntask.isolated\n"
+
+    ended = run(digest, "--raw-cmd", "--hard-timeout", "0.2", "--grace-period=1", "--", "sleep", "60")
+    assert ended.status == 128 + 15
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-vv", "--no-log", "-l", "x.log", "--auth-method=none"),
+        ("--cipd-enabled=False", "--auth-disabled"),
+        ("-max-cache-size=1000000", "--min-free-space", "0", "--max-items=50", "--namespace", "default-gzip"),
+    ],
+    ids=" ".join,
+)
+def test_flags_that_change_nothing_here_are_taken(
+    run: RunCli, package: Callable[..., str], arguments: tuple[str, ...]
+) -> None:
+    assert run(package("./test.sh", "3"), *arguments).status == 3
+    assert not Path("x.log").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--indir x", "--named-cache a b 0", "--output x", "--cipd-enabled=True", "--env X", "--isolated x"]
+)
+def test_flags_that_would_mislead_are_refused(run: RunCli, arguments: str) -> None:
+    ran = run("a" * 40, *arguments.split())
+
+    assert ran.status == 2
+    assert arguments.split()[0].partition("=")[0] in ran.stderr
