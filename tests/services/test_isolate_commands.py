@@ -184,3 +184,45 @@ def test_download_refuses_a_directory_that_is_not_empty_and_an_unknown_hash(shel
     assert done.returncode == 1
     assert "a" * 40 in done.stderr
     assert not (shell.directory / "new").exists()
+
+
+def test_the_bare_program_takes_go_flags_and_helps(shell: Shell, server_url: str) -> None:
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "isolate"), *map(str, arguments)]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(shell.home)}
+        return subprocess.run(
+            command, cwd=shell.directory, env=environment, capture_output=True, text=True, check=False
+        )
+
+    done = run(
+        "batcharchive", f"-isolate-server={server_url}/", "-blacklist", "a", "-dump-json", "d", gen_file(shell, "t")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "data/a" not in run("download", "-I", server_url, "-hash", done.stdout.split()[0], "-t", "out").stdout
+    assert not (shell.directory / "out/data/a").exists()
+    assert run("help", "batcharchive").stdout.startswith("Usage: isolate batcharchive ")
+    assert run("archive", "-help").stdout.startswith("Usage: isolate archive ")
+    assert run("version").stdout.startswith("isolate, version ")
+    unknown = run("batcharchive", "-isolate-serve=x", "y")
+    assert (unknown.returncode, "No such option '--isolate-serve'" in unknown.stderr) == (2, True)
+
+
+def test_what_a_task_leaves_in_its_output_directory_is_uploaded(shell: Shell, server_url: str) -> None:
+    command = "sh -c 'mkdir $0/d && echo made > $0/d/f; exit 7' ${ISOLATED_OUTDIR}"
+    digest = shell.run("archive", "-I", server_url, "--command", command, "run.sh").stdout.split()[0]
+    scratch = shell.directory / "scratch"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(shell.home), "ISOLATE_SERVER": f"{server_url}/"}
+    ran = subprocess.run(
+        [BIN / "run_isolated", "-H", digest, "--root-dir", scratch],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 7, ran.stderr
+    start, end = "[run_isolated_out_hack]", "[/run_isolated_out_hack]"
+    hack = ran.stdout.strip()
+    assert hack.startswith(start)
+    assert hack.endswith(end)
+    outputs = json.loads(hack.removeprefix(start).removesuffix(end))
+    assert (outputs["namespace"], outputs["storage"]) == ("default-gzip", server_url)
+    assert shell.run("download", "-I", server_url, "--hash", outputs["hash"], "-t", "got").returncode == 0
+    assert (shell.directory / "got/d/f").read_text() == "made\n"
+    assert list(scratch.iterdir()) == []
