@@ -1,6 +1,7 @@
 """The .isolate file and .isolated.gen.json."""
 
 import json
+import pprint
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,13 +37,31 @@ def test_paths_are_relative_to_the_file_and_keep_their_slash() -> None:
     [
         pytest.param("# a comment\n  {'variables': {'files': ['a']}} # another\n", id="comments and indentation"),
         pytest.param("{u'variables': {u'files': [u'a']}}", id="Python 2's pprint"),
-        pytest.param("{'variables': {'files': [('a'\n 'b')]}}".replace("'b'", "''"), id="Python 3's pprint"),
+        pytest.param("{'variables': {'files': [('a'\n 'b')]}}".replace("'b'", "''"), id="brackets"),
+        pytest.param("{'variables': {'files': ['a' '']}}", id="texts side by side"),
         pytest.param(r"{'variables': {'files': ['\u0061']}}", id="Gson's escapes"),
         pytest.param("{'variables': {'isolate_dependency_tracked': ['a']}}", id="the old key"),
     ],
 )
 def test_what_frontends_write_is_read(text: str) -> None:
     assert load(text).files == ("/src/p/q/a",)
+
+
+def test_long_texts_are_read_as_pprint_breaks_them() -> None:
+    long = "--gtest_filter=" + " ".join(f"Suite{number}.Case" for number in range(20))
+    written = pprint.pformat({"variables": {"command": ["run", long], "files": ["d/", "it's"]}})
+    assert "'\n" in written
+    isolate = load(written)
+    assert isolate.command == ("run", long)
+    assert isolate.files == ("/src/p/q/d/", "/src/p/q/it's")
+
+
+def test_gsons_escapes_are_those_of_json() -> None:
+    command = ["-Dx=<&>", "it's", "back\\slash", "é"]
+    text = json.dumps({"variables": {"command": command}})
+    for character in "=<>&'":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    assert load(text.replace('"', "'")).command == tuple(command)
 
 
 @pytest.mark.parametrize(
