@@ -33,6 +33,7 @@ COMMANDS = {
     "watch": LazyCommand(target="dist_test.cli.watch:watch", help="Show a job's progress until its end."),
     "status": LazyCommand(target="dist_test.cli.status:status", help="Show one job, or the latest ones."),
     "fetch": LazyCommand(target="dist_test.cli.fetch:fetch", help="Download a job's logs and artifacts."),
+    "logs": LazyCommand(target="dist_test.cli.logs:logs", help="Print what a task has written, or follow it."),
     "cancel": LazyCommand(target="dist_test.cli.cancel:cancel", help="Cancel a job and stop its running tasks."),
     "run-isolated": LazyCommand(
         target="dist_test.cli.run_isolated:run_isolated", help="Run one task on this machine, as a slave would."

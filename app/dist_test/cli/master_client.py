@@ -10,7 +10,7 @@ import requests
 from requests.auth import HTTPDigestAuth
 
 from dist_test.cli.clock import Clock
-from dist_test.cli.records import Attempt, Job
+from dist_test.cli.records import Attempt, Job, LogPart
 from dist_test.errors import (
     ConfigurationError,
     DistTestError,
@@ -20,6 +20,7 @@ from dist_test.errors import (
     JobNotRunning,
     MasterRefused,
     MasterUnavailable,
+    TaskNotFound,
 )
 from dist_test.settings import ClientSettings
 
@@ -140,6 +141,29 @@ class MasterClient:
         """As attempt_pages, one by one."""
         for page in self.attempt_pages(job_id, state=state):
             yield from page
+
+    def tasks(self, job_id: str, description: str) -> dict[str, str]:
+        """The tasks whose description has this in it: their descriptions by their ids."""
+        found: dict[str, str] = {}
+        cursor = None
+        while True:
+            params = {"q": description, "limit": ATTEMPTS_PER_PAGE, "after": cursor}
+            answer = self._ask("GET", f"{_job_path(job_id)}/attempts", params=params)
+            attempts = [Attempt.from_json(item) for item in _list(answer, "attempts")]
+            # The master also finds what ran on a slave of this name.
+            found |= {item.task_id: item.description for item in attempts if description in item.description}
+            cursor = answer.get("next")
+            if cursor is None:
+                return found
+
+    def log(self, job_id: str, task: str, *, stream: str, attempt: int | None, offset: int) -> LogPart:
+        """A piece of a log from `offset` on; `task` is an id or a place. Raises TaskNotFound, not JobNotFound."""
+        path = f"{_job_path(job_id)}/tasks/{quote(task, safe='')}/log"
+        params = {"stream": stream, "attempt": attempt, "offset": offset, "encoding": "base64"}
+        try:
+            return LogPart.from_json(self._ask("GET", path, params=params))
+        except JobNotFound as exc:
+            raise TaskNotFound(str(exc)) from exc
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         give_up_at = self._clock.now() + self.patience.total_seconds()

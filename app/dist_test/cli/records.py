@@ -1,5 +1,6 @@
 """Jobs and attempts as the master describes them on `/api/v1`."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -68,7 +69,39 @@ class Attempt:
         return cls(**_values(cls, document))
 
 
-def _values(record: type[Job | Attempt], document: Any) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class LogPart:
+    """A piece of one stream of an attempt: `data` begins `left_out_bytes` after the offset that was asked for.
+
+    run: another number than before means that the attempt runs again from its start. is_final: nothing comes after.
+    """
+
+    task_id: str
+    attempt: int
+    latest_attempt: int
+    run: int
+    state: str
+    outcome: str | None
+    message: str | None
+    stream: str
+    next_offset: int
+    left_out_bytes: int
+    is_final: bool
+    is_stored: bool
+    data: bytes
+
+    @classmethod
+    def from_json(cls, document: Any) -> "LogPart":
+        """Read the master's answer, whose data is in base64. Raises MasterRefused."""
+        values = _values(cls, document)
+        try:
+            data = base64.b64decode(values["data"], validate=True)
+        except (ValueError, TypeError) as exc:
+            raise MasterRefused("the master's answer has a log that is not base64; is it of the same version?") from exc
+        return cls(**values | {"data": data})
+
+
+def _values(record: type[Job | Attempt | LogPart], document: Any) -> dict[str, Any]:
     names = tuple(field.name for field in fields(record))
     values = _checked(document, names, f"a {record.__name__.lower()}")
     return {name: _time(value) if name.endswith("_at") else value for name, value in values.items()}
