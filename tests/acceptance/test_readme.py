@@ -21,7 +21,7 @@ PAGES = sorted(
 )
 # What differs from run to run, and what stands for it while lines are compared. In this order.
 VARIABLE = (
-    (re.compile(r"\b(hello|demo)\.[\w-]+\.\d+\.\d+-[0-9a-f]{4}\b"), "JOB"),
+    (re.compile(r"\b(hello|demo|shop)\.[\w-]+\.\d+\.\d+-[0-9a-f]{4}\b"), "JOB"),
     (re.compile(r"\b[0-9a-f]{40}"), "HASH"),
     (re.compile(r"(?<![\w:/])/[\w./-]+"), "PATH"),
     (re.compile(r"\d+"), "N"),

@@ -1,0 +1,33 @@
+"""What docs/tutorial.md tells people to type does what the tutorial says."""
+
+from pathlib import Path
+
+from ..readable import copy_packages
+from .test_readme import ROOT, checkout, missing_lines, processes_in, run, script, steps
+
+__all__ = ["checkout"]
+
+INSTALL = "python3 -m pip install --quiet --no-compile --target deps pytest\n"
+PYTEST = ("pytest", "pluggy", "iniconfig", "packaging", "pygments")
+
+
+def test_the_tutorial_does_what_it_says(checkout: Path) -> None:
+    blocks = steps((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    assert INSTALL in [step.commands for step in blocks]
+    # No network: what pip would fetch is installed here already.
+    packages = checkout / "packages"
+    packages.mkdir()
+    copy_packages(packages, *PYTEST)
+
+    ran = run(script(blocks).replace(INSTALL, f"cp -r {packages} deps\n"), checkout)
+
+    assert ran.returncode == 0, ran.stdout
+    outputs = ran.stdout.split("@@@\n")[1:]
+    assert len(outputs) == len(blocks)
+    missing = {
+        step.commands: lines
+        for step, output in zip(blocks, outputs, strict=True)
+        if (lines := missing_lines(step.shown, output))
+    }
+    assert missing == {}, ran.stdout
+    assert processes_in(checkout) == []
