@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dist_test.master.documents import attempt_document, job_document, slave_document
+from dist_test.master.live import Encoding, LogPart, log_document
 from dist_test.model.outcome import Outcome
 from dist_test.model.summary import Counters
 from dist_test.model.task import AttemptKey
@@ -11,7 +12,7 @@ from dist_test.storage.jobs import AttemptRecord, JobRecord
 from dist_test.storage.slaves import Slave
 
 JOB_ID = "nightly.ada.1795523126.7000-f37a"
-_HASH = "23f22a2727e78484eb891169652781ed0a6366d7"
+HASH = "23f22a2727e78484eb891169652781ed0a6366d7"
 _NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 NEW_JOB: dict[str, Any] = {
@@ -22,7 +23,7 @@ NEW_JOB: dict[str, Any] = {
     "max_failed_tasks": 20,
     "tasks": [
         {
-            "isolate_hash": _HASH,
+            "isolate_hash": HASH,
             "description": "hello-test.0",
             "timeout": 600,
             "max_retries": 2,
@@ -62,11 +63,10 @@ def job() -> dict[str, Any]:
     return job_document(record, root_url="http://127.0.0.1:8081", running_attempts=1, expected_seconds_left=12.5)
 
 
-def attempt() -> dict[str, Any]:
-    """The first attempt of its task, which failed."""
-    record = AttemptRecord(
+def _failed_attempt() -> AttemptRecord:
+    return AttemptRecord(
         key=AttemptKey(1, 0, 0),
-        task_id=f"{_HASH}.0",
+        task_id=f"{HASH}.0",
         description="hello-test.0",
         state="finished",
         outcome=Outcome.FAILED,
@@ -84,7 +84,26 @@ def attempt() -> dict[str, Any]:
         stderr_bytes=None,
         artifact_bytes=None,
     )
-    return attempt_document(JOB_ID, record, _Links())
+
+
+def attempt() -> dict[str, Any]:
+    """The first attempt of its task, which failed."""
+    return attempt_document(JOB_ID, _failed_attempt(), _Links())
+
+
+def log() -> dict[str, Any]:
+    """The whole output of that attempt."""
+    part = LogPart(
+        attempt=_failed_attempt(),
+        latest_attempt=1,
+        stream="stdout",
+        offset=0,
+        data=b"expected 90, got 900\n",
+        left_out_bytes=0,
+        is_final=True,
+        is_stored=True,
+    )
+    return log_document(part, Encoding.TEXT)
 
 
 def slave() -> dict[str, Any]:

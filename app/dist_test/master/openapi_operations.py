@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dist_test.master import openapi_examples as examples
-from dist_test.master.api import MAX_ATTEMPTS, MAX_JOBS, MAX_SEARCH_CHARACTERS
+from dist_test.master.api import MAX_ATTEMPT, MAX_ATTEMPTS, MAX_JOBS, MAX_OFFSET, MAX_SEARCH_CHARACTERS
+from dist_test.master.live import MAX_PART_BYTES, Encoding, StreamName
 from dist_test.master.openapi import Answer, Content, Operation, Parameter
 from dist_test.master.openapi_schemas import ATTEMPT_CURSOR, JOB_CURSOR, JOB_ID
 from dist_test.storage.jobs import AttemptFilter
@@ -120,6 +121,54 @@ OPERATIONS: Sequence[Operation] = (
                 content=Content(schema="Attempts", example={"attempts": [examples.attempt()], "next": "0.0"}),
             )
         },
+        errors=("invalid_request", "not_found", "unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/jobs/{job_id}/tasks/{task}/log",
+        name="log",
+        tag="jobs",
+        summary="Read the output of an attempt",
+        about=f"Up to {MAX_PART_BYTES:,} bytes of it; while it runs, as far as its slave has sent it.",
+        parameters=(
+            _JOB_ID,
+            Parameter(
+                name="task",
+                place="path",
+                about="the task's id, or its place in the job",
+                schema={"type": "string", "minLength": 1},
+                example=f"{examples.HASH}.0",
+            ),
+            Parameter(
+                name="stream",
+                place="query",
+                about="which of the two; stdout when empty",
+                schema={"type": "string", "enum": ["", *StreamName], "default": StreamName.STDOUT.value},
+                example=StreamName.STDOUT.value,
+            ),
+            Parameter(
+                name="attempt",
+                place="query",
+                about="which attempt; else the latest",
+                schema={"type": "integer", "minimum": 0, "maximum": MAX_ATTEMPT},
+                example=0,
+            ),
+            Parameter(
+                name="offset",
+                place="query",
+                about="where to begin: 0, or `next_offset` of an earlier piece",
+                schema={"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
+                example=0,
+            ),
+            Parameter(
+                name="encoding",
+                place="query",
+                about="of `data`; text when empty",
+                schema={"type": "string", "enum": ["", *Encoding], "default": Encoding.TEXT.value},
+                example=Encoding.TEXT.value,
+            ),
+        ),
+        answers={200: Answer(about="the piece", content=Content(schema="Log", example=examples.log()))},
         errors=("invalid_request", "not_found", "unavailable"),
     ),
     Operation(

@@ -6,6 +6,7 @@ from typing import Any
 
 from dist_test.master.api import MAX_REASON_CHARACTERS, REASON
 from dist_test.master.failures import ERROR_STATUSES
+from dist_test.master.live import Encoding, StreamName
 from dist_test.master.query import CURSOR
 from dist_test.model import job as job_format
 from dist_test.model.outcome import Outcome
@@ -234,6 +235,30 @@ ATTEMPT = record(
     },
 )
 
+LOG = record(
+    "A piece of the output of an attempt. Offsets count what the command has written, from the first byte on.",
+    {
+        "task_id": words("as in Attempt"),
+        "attempt": number("as in Attempt"),
+        "latest_attempt": number("of the same task; a higher one than `attempt` means that it is retried"),
+        "run": number("changes when another slave takes the attempt: its output begins anew"),
+        "state": ATTEMPT["properties"]["state"],
+        "outcome": ATTEMPT["properties"]["outcome"],
+        "message": ATTEMPT["properties"]["message"],
+        "stream": one_of("which of the two", list(StreamName)),
+        "offset": number("where `data` begins"),
+        "next_offset": number("what to ask for next"),
+        "left_out_bytes": number("what is not to be had, between the offset that was asked for and `offset`"),
+        "is_final": {"type": "boolean", "description": "whether there is nothing after this"},
+        "is_stored": {
+            "type": "boolean",
+            "description": "whether the log is kept; false for what runs, and for what succeeded",
+        },
+        "encoding": one_of("of `data`", list(Encoding)),
+        "data": words("the piece: whole characters as text, or every byte in base64"),
+    },
+)
+
 SLAVE = record(
     "A slave as it last described itself.",
     {
@@ -299,6 +324,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Jobs": record("A page of jobs.", {"jobs": items("the latest first", of("Job")), "next": _NEXT}),
     "Attempt": ATTEMPT,
     "Attempts": record("A page of attempts.", {"attempts": items("by task and attempt", of("Attempt")), "next": _NEXT}),
+    "Log": LOG,
     "Slave": SLAVE,
     "Slaves": record("All slaves.", {"slaves": items("by their names", of("Slave"))}),
     "Stats": STATS,

@@ -75,6 +75,8 @@ def busy(client: FlaskClient, hand: Hand, slave_database: Database) -> None:
         ("/api/v1/jobs/other", "Job"),
         ("/api/v1/jobs/job/attempts", "Attempts"),
         ("/api/v1/jobs/job/attempts?limit=1", "Attempts"),
+        ("/api/v1/jobs/job/tasks/0/log", "Log"),
+        ("/api/v1/jobs/job/tasks/3/log?encoding=base64&stream=stderr", "Log"),
         ("/api/v1/slaves", "Slaves"),
         ("/stats", "Stats"),
         ("/healthz", "Health"),
