@@ -37,6 +37,10 @@ class SubmitInProgress(DistTestError):
     """Another master is submitting this very job at the moment; the same request succeeds a little later."""
 
 
+class JobNotRerun(DistTestError):
+    """The job has not ended yet, or no task of it failed: there is nothing to run again."""
+
+
 class JobNotRunning(DistTestError):
     """The job has already ended, so there is nothing left to change about it."""
 

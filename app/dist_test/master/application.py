@@ -44,7 +44,7 @@ def create_app(
     # Werkzeug's own limit is 500 kB for forms: too little for 2,000 tasks.
     app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_body_bytes
     assets.install(app)
-    install(app.extensions, _site(service, database, queues, results))
+    install(app.extensions, _site(settings, service, database, queues, results))
     for blueprint in (api, openapi, original, operations, web):
         app.register_blueprint(blueprint)
     metrics.observe(app)
@@ -56,7 +56,9 @@ def create_app(
     return app
 
 
-def _site(service: Service, database: Database, queues: Queues, results: ResultStore) -> Site:
+def _site(
+    settings: MasterSettings, service: Service, database: Database, queues: Queues, results: ResultStore
+) -> Site:
     overview = Overview(service.jobs, service.slaves, queues)
     return Site(
         service=service,
@@ -64,14 +66,16 @@ def _site(service: Service, database: Database, queues: Queues, results: ResultS
         overview=overview,
         forecast=Forecast(service.jobs, service.slaves),
         live=Live(service.jobs, service.live_logs, results),
+        isolate_server=settings.isolate_server,
         probes={"database": Probe(database.check_schema), "queue": Probe(overview.tube)},
     )
 
 
 def _add_headers(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    # Not no-referrer: with that, browsers send "Origin: null" with our own forms, as they do with a hostile frame's.
+    response.headers["Referrer-Policy"] = "same-origin"
     if request.endpoint not in _CACHED_ENDPOINTS:
         response.headers.update(_UNCACHED)
     return response

@@ -13,6 +13,7 @@ from dist_test.errors import (
     InvalidJob,
     JobConflict,
     JobNotFound,
+    JobNotRerun,
     JobNotRunning,
     QueueEntryTooBig,
     QueueUnavailable,
@@ -36,6 +37,7 @@ _ERRORS: Mapping[type[DistTestError], tuple[int, str]] = {
     ResultNotFound: (404, "not_found"),
     JobConflict: (409, "conflict"),
     JobNotRunning: (409, "job_not_running"),
+    JobNotRerun: (409, "job_not_rerun"),
     SubmitInProgress: (503, "submit_in_progress"),
 }
 # What they say names hosts and accounts: it is for the log, not for whoever asks.

@@ -27,6 +27,7 @@ ERROR_MEANINGS: Mapping[str, str] = {
     "method_not_allowed": "the path does not know this method",
     "conflict": "a job with this id is there already, with other tasks",
     "job_not_running": "the job has ended, or is still being submitted",
+    "job_not_rerun": "the job has not ended yet, or no task of it failed",
     "too_large": "the body is longer than `master.max_body_bytes`",
     "submit_in_progress": "this job is being submitted by another request; ask again",
     "unavailable": "the database, the queue or the S3 server does not answer",

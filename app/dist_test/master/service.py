@@ -5,14 +5,17 @@ import os
 import socket
 from collections.abc import Sequence
 
-from dist_test.errors import InvalidJob, QueueUnavailable, TaskNotFound
+from dist_test.errors import InvalidJob, JobNotRerun, QueueUnavailable, TaskNotFound
 from dist_test.model.job import Job
 from dist_test.model.outcome import Outcome
+from dist_test.model.rerun import rerun_id
 from dist_test.model.task import AttemptKey, QueueEntry, task_index
 from dist_test.settings import MasterSettings
+from dist_test.storage.attempt_lists import AttemptLists
 from dist_test.storage.cancels import Canceled, Cancels
 from dist_test.storage.database import Database
 from dist_test.storage.entries import Entries, Place, Queued
+from dist_test.storage.job_lists import JobLists
 from dist_test.storage.jobs import AttemptRecord, JobRecord, Jobs
 from dist_test.storage.live_logs import LiveLogs
 from dist_test.storage.queue import Queue, Queues
@@ -34,6 +37,8 @@ class Service:
         self._queues = queues
         self._setup_retry_seconds = settings.setup_retry_seconds
         self.jobs = Jobs(database)
+        self.job_lists = JobLists(database)
+        self.attempts = AttemptLists(database)
         self.slaves = Slaves(database)
         self.live_logs = LiveLogs(database)
         self.entries = Entries(database, actor=actor)
@@ -95,6 +100,27 @@ class Service:
             # The job is canceled. Slaves delete the entries that they find void, and the reconciler puts what moved.
             logger.warning("The entries of job %s stay in the tube: %s", job_id, exc, extra={"action": "cancel_late"})
         return self.jobs.get(job_id)
+
+    def rerun(self, job_id: str, owner: str) -> tuple[JobRecord, bool]:
+        """Submit the tasks of an ended job that did not succeed as a job of their own; as `submit` otherwise.
+
+        `owner`: who asks; empty for the job's own. Asked again, it changes nothing. Raises JobNotFound, JobNotRerun.
+        """
+        job = self.jobs.get(job_id)
+        if job.state != "finished":
+            raise JobNotRerun(f"job {job_id} has not ended yet; run again what failed once it has")
+        tasks = tuple(self.attempts.unsuccessful_tasks(job.job_key))
+        if not tasks:
+            raise JobNotRerun(f"no task of job {job_id} failed; there is nothing to run again")
+        again = Job(
+            job_id=rerun_id(job_id),
+            tasks=tasks,
+            name=job.name,
+            project=job.project,
+            owner=owner or job.owner,
+            max_failed_tasks=job.max_failed_tasks,
+        )
+        return self.submit(again)
 
     def clear_queue(self, canceled: Canceled) -> None:
         """Take what was canceled out of the tube, and put what moved in the order at its new place.

@@ -35,13 +35,14 @@ class ResultStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """`probes` by what they look at."""
+    """`probes` by what they look at. isolate_server: its address, where the master knows it."""
 
     service: Service
     results: ResultStore
     overview: Overview
     forecast: Forecast
     live: Live
+    isolate_server: str | None
     probes: Mapping[str, Probe]
 
 

@@ -59,7 +59,7 @@ def read(client: FlaskClient, path: str, status: int = 200) -> Page:
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Referrer-Policy"] == "same-origin"
     page = Page(answer.text)
     assert "style" not in page.tags
     assert page.scripts
