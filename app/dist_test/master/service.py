@@ -16,6 +16,7 @@ from dist_test.storage.cancels import Canceled, Cancels
 from dist_test.storage.database import Database
 from dist_test.storage.entries import Entries, Place, Queued
 from dist_test.storage.job_lists import JobLists
+from dist_test.storage.job_lists import JobLists
 from dist_test.storage.jobs import AttemptRecord, JobRecord, Jobs
 from dist_test.storage.live_logs import LiveLogs
 from dist_test.storage.queue import Queue, Queues
@@ -37,6 +38,7 @@ class Service:
         self._queues = queues
         self._setup_retry_seconds = settings.setup_retry_seconds
         self.jobs = Jobs(database)
+        self.job_lists = JobLists(database)
         self.job_lists = JobLists(database)
         self.attempts = AttemptLists(database)
         self.slaves = Slaves(database)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,7 @@ from dist_test.storage.database import Database
 from dist_test.storage.schema import AnyRow, attempts, jobs, tasks
 
 MAX_PAGE = 10_000
+UNFINISHED_STATES = ("running", "submitting")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class JobRecord:
 
     @classmethod
     def from_row(cls, row: AnyRow) -> "JobRecord":
-        fields = {column.name: getattr(row, column.name) for column in _JOB_COLUMNS if column.name not in COUNTER_NAMES}
+        fields = {column.name: getattr(row, column.name) for column in JOB_COLUMNS if column.name not in COUNTER_NAMES}
         counters = Counters(**{name: getattr(row, name) for name in COUNTER_NAMES})
         return cls(counters=counters, **fields)
 
@@ -99,12 +100,25 @@ class AttemptRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningAttempt:
-    """What a slave is at, and since when (UTC)."""
+    """What a slave is at, and since when (UTC). running_for: by the database's clock."""
 
+    slave_id: str
     job_id: str
     key: AttemptKey
     description: str
     started_at: datetime
+    running_for: timedelta
+
+    @classmethod
+    def from_row(cls, row: AnyRow) -> "RunningAttempt":
+        return cls(
+            slave_id=row.slave_id,
+            job_id=row.job_id,
+            key=AttemptKey(row.job_key, row.task_index, row.attempt),
+            description=row.description,
+            started_at=row.started_at,
+            running_for=timedelta(microseconds=row.running_microseconds),
+        )
 
 
 class AttemptFilter(StrEnum):
@@ -120,7 +134,7 @@ class AttemptFilter(StrEnum):
     FLAKY = "flaky"  # attempts of tasks that succeeded after a failure
 
 
-_JOB_COLUMNS = (
+JOB_COLUMNS = (
     jobs.c.job_key,
     jobs.c.job_id,
     jobs.c.name,
@@ -150,12 +164,14 @@ _PLAIN_FIELDS = (
     "artifact_bytes",
 )
 _RUNNING_COLUMNS = (
+    attempts.c.slave_id,
     jobs.c.job_id,
     attempts.c.job_key,
     attempts.c.task_index,
     attempts.c.attempt,
     tasks.c.description,
     attempts.c.started_at,
+    func.timestampdiff(text("MICROSECOND"), attempts.c.started_at, func.utc_timestamp(6)).label("running_microseconds"),
 )
 _IS_LEASED = attempts.c.lease_until >= func.utc_timestamp(6)
 
@@ -168,21 +184,21 @@ class Jobs:
 
     def get(self, job_id: str) -> JobRecord:
         """The job with this id. Raises JobNotFound."""
-        rows = self._all(select(*_JOB_COLUMNS).where(jobs.c.job_id == job_id))
+        rows = self._all(select(*JOB_COLUMNS).where(jobs.c.job_id == job_id))
         if not rows:
             raise JobNotFound(f"no job has the id {job_id}")
         return JobRecord.from_row(rows[0])
 
     def recent(self, *, limit: int, before: int | None = None) -> list[JobRecord]:
         """The newest jobs first; `before` is the job_key to go on from."""
-        query = select(*_JOB_COLUMNS).order_by(jobs.c.job_key.desc()).limit(limit)
+        query = select(*JOB_COLUMNS).order_by(jobs.c.job_key.desc()).limit(limit)
         if before is not None:
             query = query.where(jobs.c.job_key < before)
         return [JobRecord.from_row(row) for row in self._all(query)]
 
     def by_state(self, state: str) -> list[JobRecord]:
         """All jobs that are submitting, or running, oldest first."""
-        query = select(*_JOB_COLUMNS).where(jobs.c.state == state).order_by(jobs.c.job_key)
+        query = select(*JOB_COLUMNS).where(jobs.c.state == state).order_by(jobs.c.job_key)
         return [JobRecord.from_row(row) for row in self._all(query)]
 
     def attempts(
@@ -232,36 +248,39 @@ class Jobs:
 
     def running_on(self, slave_id: str) -> list[RunningAttempt]:
         """The attempts that a slave holds a live lease on, also those whose result it has yet to record."""
-        rows = self._all(
-            select(*_RUNNING_COLUMNS)
-            .join(jobs, jobs.c.job_key == attempts.c.job_key)
-            .join(tasks, and_(tasks.c.job_key == attempts.c.job_key, tasks.c.task_index == attempts.c.task_index))
-            .where(jobs.c.state != "finished", attempts.c.finished_at.is_(None), _IS_LEASED)
-            .where(attempts.c.slave_id == slave_id)
-            .order_by(attempts.c.started_at)
-        )
-        return [
-            RunningAttempt(
-                job_id=row.job_id,
-                key=AttemptKey(row.job_key, row.task_index, row.attempt),
-                description=row.description,
-                started_at=row.started_at,
-            )
-            for row in rows
-        ]
+        rows = self._all(_running_query().where(attempts.c.slave_id == slave_id))
+        return [RunningAttempt.from_row(row) for row in rows]
+
+    def running_everywhere(self) -> list[RunningAttempt]:
+        """What runs under a live lease on any slave, the longest first."""
+        # has_started stands in the index: without it, all that waits would be read too.
+        rows = self._all(_running_query().where(attempts.c.has_started == 1))
+        return [RunningAttempt.from_row(row) for row in rows]
 
     def unfinished(self) -> int:
         """How many attempts of all jobs are not finished."""
         query = select(func.coalesce(func.sum(jobs.c.total_attempts - jobs.c.finished_attempts), 0))
-        return int(self._all(query.where(jobs.c.state.in_(("running", "submitting"))))[0][0])
+        return int(self._all(query.where(jobs.c.state.in_(UNFINISHED_STATES)))[0][0])
 
-    def expected_seconds_left(self, job_key: int) -> float:
-        """The expected work of a job's unfinished attempts, in seconds of one slot."""
-        query = select(func.coalesce(func.sum(attempts.c.charge_seconds), 0.0))
-        return float(self._all(query.where(attempts.c.finished_at.is_(None), attempts.c.job_key == job_key))[0][0])
+    def expected_seconds_by_job(self) -> dict[int, float]:
+        """The expected work of the unfinished attempts of each unfinished job, in seconds of one slot, by job_key."""
+        is_left = and_(attempts.c.job_key == jobs.c.job_key, attempts.c.finished_at.is_(None))
+        query = select(jobs.c.job_key, func.coalesce(func.sum(attempts.c.charge_seconds), 0.0))
+        query = query.select_from(jobs).outerjoin(attempts, is_left).where(jobs.c.state.in_(UNFINISHED_STATES))
+        return {key: float(seconds) for key, seconds in self._all(query.group_by(jobs.c.job_key))}
 
     def _all(self, query: Select[Any]) -> Sequence[AnyRow]:
         return self._database.run(lambda connection: connection.execute(query).all())
+
+
+def _running_query() -> Select[Any]:
+    return (
+        select(*_RUNNING_COLUMNS)
+        .join(jobs, jobs.c.job_key == attempts.c.job_key)
+        .join(tasks, and_(tasks.c.job_key == attempts.c.job_key, tasks.c.task_index == attempts.c.task_index))
+        .where(jobs.c.state != "finished", attempts.c.finished_at.is_(None), _IS_LEASED)
+        .order_by(attempts.c.started_at)
+    )
 
 
 def attempts_query(job_key: int) -> Select[Any]:

@@ -49,13 +49,13 @@ class Backend:
 
     def __init__(self, *slaves: Slave) -> None:
         self.slaves = list(slaves)
+        self.work = {JOB.job_key: 80.0}
         self.asked = 0
         self.now = 0.0
 
-    def expected_seconds_left(self, job_key: int) -> float:
-        assert job_key == JOB.job_key
+    def expected_seconds_by_job(self) -> dict[int, float]:
         self.asked += 1
-        return 80.0
+        return dict(self.work)
 
     def all(self) -> list[Slave]:
         return self.slaves
@@ -93,6 +93,24 @@ def test_a_forecast_is_kept_for_a_few_seconds() -> None:
     forecast.seconds_left(JOB)
 
     assert (asked_at_once, backend.asked) == (1, 2)
+
+
+def test_a_job_that_is_newer_than_the_forecast_gets_one_at_once() -> None:
+    backend = Backend(SLAVE)
+    forecast = backend.forecast()
+    forecast.seconds_left(JOB)
+
+    backend.work[2] = 40.0
+
+    assert forecast.seconds_left(replace(JOB, job_key=2)) == 10.0
+
+
+def test_the_queue_is_drained_when_the_work_of_all_jobs_is_done() -> None:
+    backend = Backend(SLAVE)
+    backend.work[2] = 40.0
+
+    assert backend.forecast().seconds_to_drain() == 30.0
+    assert Backend().forecast().seconds_to_drain() is None
 
 
 def test_the_fleet_counts_who_is_alive_idle_or_draining() -> None:
