@@ -122,9 +122,11 @@ class Live:
             is_final=False,
             is_stored=False,
         )
-        if found.finished_at is None or not _is_settled(found, log):
-            return _live(part, written)
         size = _stored_bytes(found, stream)
+        if found.finished_at is None or not _is_settled(found, log):
+            live = _live(part, written)
+            # What the live end has no more, the stored log still has: it only needs the number that is to come.
+            return part if size is not None and live.left_out_bytes else live
         if size is None:
             return replace(_live(part, written), is_final=True)
         total = written.total_bytes if _is_whole(found, log) else None

@@ -18,11 +18,16 @@ class Cut:
 
 
 def find_cut(*, stored_bytes: int, written_bytes: int) -> Cut | None:
-    """Where the log of a command that wrote `written_bytes` was cut; None when it was not, or when nobody can tell."""
+    """Where the log of a command that wrote `written_bytes` was cut; None when it was not.
+
+    A cut that is no longer than its line, 100 bytes say, cannot be told from no cut: None as well.
+    """
+    if written_bytes <= stored_bytes:
+        return None
     for line_bytes in _LINE_LENGTHS:
         limit = stored_bytes - line_bytes
         dropped = written_bytes - limit
-        if limit >= 0 and dropped > 0 and len(cut_line(dropped, limit)) == line_bytes:
+        if limit >= 0 and len(cut_line(dropped, limit)) == line_bytes:
             head = limit // 2
             return Cut(head_bytes=head, line_bytes=line_bytes, dropped_bytes=dropped, tail_bytes=limit - head)
     return None

@@ -96,12 +96,13 @@ class RunningCommand:
             self._drain()
         self._stdout.finish()
         self._stderr.finish()
+        lost_bytes = self._stdout.lost_bytes + self._stderr.lost_bytes
         return Ended(
             outcome=self._outcome or _outcome(exit_status),
             exit_status=exit_status,
             seconds=seconds,
-            lost_output_bytes=self._stdout.lost_bytes + self._stderr.lost_bytes,
-            written_bytes=(self._stdout.written_bytes, self._stderr.written_bytes),
+            lost_output_bytes=lost_bytes,
+            written_bytes=None if lost_bytes else (self._stdout.written_bytes, self._stderr.written_bytes),
         )
 
     def _start_and_watch(self, started: float) -> int:

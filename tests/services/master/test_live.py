@@ -168,7 +168,10 @@ def test_whoever_followed_a_cut_log_gets_its_rest_by_the_same_offsets(
     output = b"".join(b"%07d\n" % number for number in range(1000))
     stored = output[:400] + cut_line(len(output) - 800, 800) + output[-400:]
     _store(bucket, claim, stored)
+    slave_logs.write(claim, streams(output[-80:], total=len(output)))
     finish(slave_database, claim, entry, Outcome.FAILED, stdout_bytes=len(stored), stderr_bytes=0)
+    early = ask(client, offset=80)
+    assert (early["data"], early["next_offset"], early["is_final"]) == ("", 80, False), "nothing is skipped meanwhile"
     slave_logs.write(claim, streams(output[-80:], total=len(output)))
     head = ask(client, offset=80)
     assert (head["data"], head["is_final"]) == (output[80:400].decode(), False)
