@@ -36,7 +36,12 @@ class RunningJob:
         try:
             return self.client.wait(seconds)
         finally:
-            self.client.kill()
+            self.leave()
+
+    def leave(self) -> None:
+        """End the client; the job goes on."""
+        self.client.kill()
+        self.client.wait()
 
     @property
     def said(self) -> str:

@@ -56,11 +56,12 @@ def test_restore_brings_back_what_was_there_and_what_was_to_run(cluster: LiveClu
             _HERE.play("restore", "-e", f"restore_file={file}")
         else:
             _HERE.operate("restore", "--data", f"restore_file={file}")
-    lost.client.kill()
+    lost.leave()
     cluster.audit()
     assert [attempt["outcome"] for attempt in cluster.attempts(finished.job_id)] == ["succeeded"] * 2
     wait(lambda: all(attempt["state"] == "finished" for attempt in cluster.attempts(waiting.job_id)), 300)
     assert {attempt["outcome"] for attempt in cluster.attempts(waiting.job_id)} == {"succeeded"}
+    waiting.leave()
     after = submit(cluster, "echo the number of a lost job, another command", 2)
     assert after.exit_status(120) == 0, after.said
     cluster.audit()
