@@ -11,7 +11,7 @@ demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster
 
 test: ## run all tests; PYTEST_ARGUMENTS="-k queue" runs some
 	@./bootstrap.sh dev
-	@.venv/bin/pytest $(PYTEST_ARGUMENTS)
+	@tests/all.sh $(PYTEST_ARGUMENTS)
 
 lint: ## ruff and mypy --strict on code and tests, yamllint and ansible-lint on what Ansible reads
 	@./bootstrap.sh dev
