@@ -59,7 +59,7 @@ def cancel(job_id: str) -> Response:
     if not isinstance(body, dict) or set(body) - {"reason"}:
         raise BadRequest('give a JSON object with nothing but "reason", or no body')
     reason = body.get("reason")
-    if reason is not None and not _is_reason(reason):
+    if reason is not None and not is_reason(reason):
         raise BadRequest(f"reason must be one line of at most {MAX_REASON_CHARACTERS} characters")
     return jsonify(_document(site().service.cancel(job_id, reason or canceled_by())))
 
@@ -106,7 +106,8 @@ def canceled_by() -> str:
     return f"canceled by {current_owner(request.remote_addr or 'somebody')}"
 
 
-def _is_reason(value: Any) -> bool:
+def is_reason(value: Any) -> bool:
+    """Whether this can be the reason of a cancel. PURE."""
     if not isinstance(value, str) or not REASON.fullmatch(value):
         return False
     # A lone surrogate is no character: JSON can spell it, the database cannot.

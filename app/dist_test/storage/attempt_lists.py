@@ -4,7 +4,7 @@ A page goes on after a place: the sort's value of the last attempt, and its key.
 duration, no start) come last under every sort.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -150,6 +150,11 @@ class AttemptLists:
         """A task as it was submitted; None when there is none."""
         rows = self._all(select(tasks).where(tasks.c.job_key == job_key, tasks.c.task_index == task_index))
         return task_from_row(rows[0]) if rows else None
+
+    def tasks(self, job_key: int, indexes: Collection[int]) -> dict[int, Task]:
+        """Some tasks as they were submitted, by their place in the job."""
+        query = select(tasks).where(tasks.c.job_key == job_key, tasks.c.task_index.in_(indexes))
+        return {row.task_index: task_from_row(row) for row in self._all(query)}
 
     def unsuccessful_tasks(self, job_key: int) -> list[Task]:
         """The tasks of which no attempt has succeeded, as they were submitted and in their order."""

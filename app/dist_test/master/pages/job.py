@@ -1,26 +1,27 @@
-"""A job, its attempts and what they left."""
+"""A job and its attempts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from flask import Response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from dist_test.errors import JobNotFound, ResultNotFound, ResultStoreUnavailable
+from dist_test.errors import JobNotFound, ResultNotFound
 from dist_test.master.auth import open_to_all
-from dist_test.master.links import key_of, link, stored_bytes
-from dist_test.master.log_excerpt import read_excerpt
+from dist_test.master.links import link
+from dist_test.master.live import StreamName
 from dist_test.master.original import METHODS
+from dist_test.master.pages.attempt import MAX_ATTEMPT, asked_attempt
 from dist_test.master.pages.blueprint import no_job, web
-from dist_test.master.query import attempt_cursor, choice, cursor_of, page, required, whole_number
+from dist_test.master.pages.listing import ATTEMPTS_PER_PAGE, Listing
+from dist_test.master.pages.log import LogView, view_of
+from dist_test.master.query import choice, page, required, whole_number
 from dist_test.master.site import site
+from dist_test.model.rerun import rerun_id, rerun_of
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
-from dist_test.model.task import AttemptKey
+from dist_test.storage.attempt_lists import AttemptSort
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord, JobRecord
-
-ATTEMPTS_PER_PAGE = 100
-SHOWN_BYTES = 16 * 2**10  # of the end of a log, where a test says what went wrong
 
 
 @web.route("/job", methods=METHODS)
@@ -30,67 +31,68 @@ def job() -> Response | str:
         record = site().service.jobs.get(required("job_id"))
     except JobNotFound:
         return no_job(required("job_id"))
-    only, search, after = choice("state", AttemptFilter), request.args.get("q", ""), attempt_cursor("after")
-    key = after and after.in_job(record.job_key)
-    rows = site().service.jobs.attempts(
-        record.job_key, only=only, search=search, after=key, limit=ATTEMPTS_PER_PAGE + 1
-    )
-    attempts, more = page(rows, ATTEMPTS_PER_PAGE)
+    listing = Listing.asked(record.job_id)
+    attempts, more = page(listing.read(site().service.attempts, record.job_key), ATTEMPTS_PER_PAGE)
     return render_template(
         "job.html",
-        job=record,
+        **_progress(record),
+        **_reruns(record),
         attempts=attempts,
-        seconds_left=site().forecast.seconds_left(record),
+        tasks=site().service.attempts.tasks(record.job_key, {attempt.key.task for attempt in attempts}),
+        listing=listing,
         states=list(AttemptFilter),
-        state=only,
-        search=search,
+        sorts=AttemptSort,
         shown=_shown_log(record, attempts),
-        is_first_page=after is None,
-        after=request.args.get("after"),
-        next=cursor_of(attempts[-1].key) if more else None,
+        next=listing.cursor_after(attempts[-1]) if more else None,
+        isolate_server=site().isolate_server,
     )
 
 
-class LogName(StrEnum):
-    """Which log to show."""
-
-    STDOUT = STDOUT
-    STDERR = STDERR
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownLog:
-    """The end of a log that the job page shows below its attempt."""
-
-    key: AttemptKey
-    name: str
-    text: str
+def _progress(record: JobRecord) -> Mapping[str, Any]:
+    seconds_left = site().forecast.seconds_left(record)
+    running = 0 if record.state == "finished" else site().service.jobs.running(record.job_key)
+    return {
+        "job": record,
+        "seconds_left": seconds_left,
+        "expected_end": None if seconds_left is None else datetime.now(UTC) + timedelta(seconds=seconds_left),
+        "running": running,
+        # Two statements: an attempt may end between them.
+        "queued": max(0, record.counters.unfinished_attempts - running),
+    }
 
 
-def _shown_log(job: JobRecord, attempts: Sequence[AttemptRecord]) -> ShownLog | None:
-    """The log that was asked for, if it was stored by an attempt on this page of the list."""
-    name, number = choice("log", LogName), whole_number("attempt", default=0, low=0, high=2**15)
-    wanted = [item for item in attempts if (item.task_id, item.key.attempt) == (request.args.get("task_id"), number)]
-    size = stored_bytes(wanted[0], name) if name and wanted else None
-    if name is None or size is None:
-        return None
+def _reruns(record: JobRecord) -> Mapping[str, str | None]:
+    """The ids of the job of which this is the rerun, and of this job's own: None for what is not there."""
+    earlier, later = rerun_of(record.job_id), rerun_id(record.job_id)
+    return {
+        "rerun_of": earlier if earlier is not None and _is_there(earlier) else None,
+        "rerun": later if record.state == "finished" and _is_there(later) else None,
+    }
+
+
+def _is_there(job_id: str) -> bool:
     try:
-        stream = site().results.open(key_of(job.job_id, wanted[0], name))
-        excerpt = read_excerpt(stream, size, head_bytes=0, tail_bytes=SHOWN_BYTES)
-    except (ResultNotFound, ResultStoreUnavailable) as exc:
-        # The rest of the page is no worse for it.
-        return ShownLog(key=wanted[0].key, name=name, text=f"It cannot be read: {exc}")
-    return ShownLog(key=wanted[0].key, name=name, text=excerpt.head + excerpt.tail)
+        site().service.jobs.get(job_id)
+    except JobNotFound:
+        return False
+    return True
+
+
+def _shown_log(record: JobRecord, attempts: Sequence[AttemptRecord]) -> LogView | None:
+    """The log that was asked for, if its attempt is on this page of the list."""
+    name, number = choice("log", StreamName), whole_number("attempt", default=0, low=0, high=MAX_ATTEMPT)
+    for attempt in attempts if name else ():
+        if name and (attempt.task_id, attempt.key.attempt) == (request.args.get("task_id"), number):
+            return view_of(record.job_id, attempt, name)
+    return None
 
 
 @web.get("/download")
 @open_to_all
 def download() -> AnyResponse:
     """Send the browser to what an attempt has stored. Pages have no signed links: signing takes too long."""
-    job_id, name = required("job_id"), required("name")
-    number = whole_number("attempt", default=0, low=0, high=2**15)
-    attempt = site().service.find_attempt(job_id, required("task_id"), number)
-    url = link(site().results, job_id, attempt, name) if name in (STDOUT, STDERR, ARTIFACTS) else None
+    attempt, name = asked_attempt(), required("name")
+    url = link(site().results, required("job_id"), attempt, name) if name in (STDOUT, STDERR, ARTIFACTS) else None
     if url is None:
-        raise ResultNotFound(f"no {name} was stored of {attempt.task_id} attempt {number}")
+        raise ResultNotFound(f"no {name} was stored of {attempt.task_id} attempt {attempt.key.attempt}")
     return redirect(url)

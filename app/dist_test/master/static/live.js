@@ -2,7 +2,8 @@
 //
 // An element with `data-live` is fetched again from the page's own address every few seconds, and changed in place where
 // it differs: what is focused, scrolled or unfolded stays so. It needs an id. `data-live` is the number of seconds; an
-// element that comes back without it is not asked for again, which is how a page says that it has ended.
+// element that comes back without it is not asked for again, which is how a page says that it has ended. What has
+// `data-keep` inside of it is left alone.
 
 "use strict";
 
@@ -30,9 +31,16 @@ async function update() {
   document.dispatchEvent(new CustomEvent("live"));
 }
 
+function isKept(node) {
+  return node.nodeType === Node.ELEMENT_NODE && "keep" in node.dataset;
+}
+
 function morph(element, fresh) {
   Idiomorph.morph(element, fresh, {
     callbacks: {
+      // What a script has filled, such as a log that is being read, is that script's.
+      beforeNodeMorphed: (node) => !isKept(node),
+      beforeNodeRemoved: (node) => !isKept(node),
       // Whether something is unfolded is for who looks to say.
       beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
     },
