@@ -7,6 +7,7 @@ from dist_test.master.api import api
 from dist_test.master.auth import NONCE_MEMORY, Guard
 from dist_test.master.door import FrontDoor
 from dist_test.master.forecast import Forecast
+from dist_test.master.kept import Kept
 from dist_test.master.live import Live
 from dist_test.master.openapi_page import openapi
 from dist_test.master.operations import operations
@@ -32,6 +33,9 @@ _UNCACHED = {
     "Pragma": "no-cache",
     "Expires": "Sat, 01 Jan 1970 00:00:00 GMT",
 }
+# Slaves say something new every five seconds. A rendering of thousands of slots takes part of a second.
+_HOME_SECONDS = 1.0
+_HOME_STALE_SECONDS = 5.0
 _CACHED_ENDPOINTS = ("original.view_log", "static")
 
 
@@ -65,6 +69,7 @@ def _site(
         results=results,
         overview=overview,
         forecast=Forecast(service.jobs, service.slaves),
+        home=Kept(seconds=_HOME_SECONDS, stale_seconds=_HOME_STALE_SECONDS),
         live=Live(service.jobs, service.live_logs, results),
         isolate_server=settings.isolate_server,
         probes={"database": Probe(database.check_schema), "queue": Probe(overview.tube)},

@@ -7,6 +7,7 @@ from typing import Protocol
 from flask import current_app
 
 from dist_test.master.forecast import Forecast
+from dist_test.master.kept import Kept
 from dist_test.master.live import Live
 from dist_test.master.overview import Overview
 from dist_test.master.probes import Probe
@@ -35,12 +36,16 @@ class ResultStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """`probes` by what they look at. isolate_server: its address, where the master knows it."""
+    """`probes` by what they look at. isolate_server: its address, where the master knows it.
+
+    home: renderings of the first page, by what was asked for.
+    """
 
     service: Service
     results: ResultStore
     overview: Overview
     forecast: Forecast
+    home: Kept[str]
     live: Live
     isolate_server: str | None
     probes: Mapping[str, Probe]

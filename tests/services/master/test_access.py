@@ -36,6 +36,7 @@ OPEN = {
     "operations.healthz",
     "operations.metrics",
     "web.home",
+    "web.slave",
     "web.job",
     "web.download",
     "web.trace",

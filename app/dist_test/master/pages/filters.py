@@ -1,7 +1,7 @@
 """How templates write times, durations and how an attempt stands."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dist_test.master.links import stored_bytes
@@ -9,6 +9,9 @@ from dist_test.master.pages.blueprint import web
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
 from dist_test.storage.jobs import AttemptRecord
+
+_UNITS = ((1, 100, "s"), (60, 100 * 60, "min"))
+_LONGEST_FORECAST_SECONDS = 31 * 24 * 3600
 
 
 @web.app_template_filter("moment")
@@ -21,6 +24,24 @@ def _duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f"{seconds:.2f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+@web.app_template_filter("about")
+def about(seconds: float) -> str:
+    """A duration to the nearest unit that says enough: "0 s" for what is negative. PURE."""
+    whole = max(0, round(seconds))
+    for unit_seconds, upto_seconds, unit in _UNITS:
+        if whole < upto_seconds:
+            return f"{whole // unit_seconds} {unit}"
+    hours = whole // 3600
+    return f"{hours} h {whole // 60 % 60:02} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+@web.app_template_filter("from_now")
+def _from_now(seconds: float) -> datetime:
+    # More than a month is no forecast, and too much for a datetime.
+    moment = datetime.now(UTC) + timedelta(seconds=min(seconds, _LONGEST_FORECAST_SECONDS))
+    return moment.replace(second=0, microsecond=0)
 
 
 @web.app_template_filter("standing")
