@@ -53,3 +53,21 @@ def requests_of(server: Served, known: str, ticket: str, address: str, content: 
     ]
     with ThreadPoolExecutor(len(calls)) as pool:
         yield from pool.map(lambda call: call(), calls)
+
+
+def test_no_two_workers_share_a_connection_to_the_bucket(bucket_server: Served) -> None:
+    """They would read each other's answers: a blob that is there would count as damaged, a missing one as there."""
+    for _ in range(4):
+        assert bucket_server.request("GET", "/healthz").status == 200
+    first, second = (sockets_of(pid) for pid in bucket_server.worker_pids())
+    assert first & second & established() == set()
+
+
+def sockets_of(pid: int) -> set[str]:
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()]
+    return {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
+
+
+def established() -> set[str]:
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {row[9] for row in rows if row[3] in ("01", "08")}  # proc(5): the state, here ESTABLISHED and CLOSE_WAIT

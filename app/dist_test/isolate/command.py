@@ -52,9 +52,9 @@ def open_store(settings: IsolateSettings) -> BlobStore:
 def _bucket(settings: IsolateSettings) -> Bucket:
     if settings.aws is None:
         raise ConfigurationError(f"isolate_server.store is {settings.store}; section [aws] must say how to reach it")
-    bucket = Bucket.of(settings.aws)
-    bucket.ensure_exists()
-    return bucket
+    # One of its own: from it all workers would inherit one connection, and read each other's answers.
+    Bucket.of(settings.aws).ensure_exists()
+    return Bucket.of(settings.aws)
 
 
 def _token_key(settings: IsolateSettings) -> str:

@@ -148,14 +148,15 @@ class S3Store:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
+        # One for all requests: each with one of its own, 64 lookups at a time made a thousand connections.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, thread_name_prefix="lookup")
 
     def check(self) -> None:
         self._bucket.exists("isolate/")
 
     def contains(self, namespace: str, digests: Sequence[str]) -> set[str]:
         keys = [_key(namespace, digest) for digest in digests]
-        with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
-            found = pool.map(self._bucket.exists, keys)
+        found = self._lookups.map(self._bucket.exists, keys)
         return {digest for digest, is_there in zip(digests, found, strict=True) if is_there}
 
     def put(self, namespace: str, digest: str, size_bytes: int | None, chunks: Iterable[bytes]) -> None:
