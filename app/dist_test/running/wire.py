@@ -65,7 +65,7 @@ class Work:
 class Ended:
     """How the command ended: `exit_status` is its exit code, -N when signal N ended it, None when nobody could see.
 
-    written_bytes: to stdout and to stderr, whatever the limit kept of it; None when nobody counted, or the disk lost some.
+    written_bytes: to stdout and to stderr, whatever the limit kept; None if nobody counted, or the disk lost some.
     """
 
     outcome: str
