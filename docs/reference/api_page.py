@@ -21,7 +21,8 @@ On `/api/v1`, `/stats`, `/healthz` and `/metrics`:
 ```"""
 TIMES = """\
 A 503 has the header `Retry-After`. Times are ISO 8601 in UTC with microseconds, such as `2026-11-24T12:00:00.000000Z`.
-Parameters that nobody knows are not looked at."""
+Parameters that nobody knows are not looked at. A request whose first line is longer than 4,094 bytes is answered 414,
+without JSON."""
 OPERATIONS_INTRODUCTION = """\
 ## Operations
 

@@ -11,6 +11,7 @@ from typing import Any
 from dist_test import __version__
 from dist_test.master.failures import ERROR_STATUSES
 from dist_test.master.openapi_schemas import SCHEMAS, Schema, of
+from dist_test.master.server import MAX_REQUEST_LINE
 
 DIGEST = "digest"
 JSON = "application/json"
@@ -109,6 +110,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
         },
     }
     if operation.parameters:
+        # The server's own answer: such a request reaches no application.
+        found["responses"]["414"] = {
+            "description": f"the request's first line is longer than {MAX_REQUEST_LINE:,} bytes",
+            "content": {"text/html": {}},
+        }
         found["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.body is not None:
         found["requestBody"] = {"required": operation.body.is_required, "content": _content(operation.body)}

@@ -82,6 +82,7 @@ JOB_ID = words(
     minLength=1,
     maxLength=200,
     pattern=matching(job_format.JOB_ID),
+    **{"not": {"pattern": r"^\.*$"}},
 )
 _NO_NUL = r"^[^\x00]*$"
 _NAME = {"maxLength": 200, "pattern": matching(job_format.NAME)}
