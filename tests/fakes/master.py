@@ -3,6 +3,7 @@
 A request that no client of ours may make is answered 400 and noted in `violations`, which the test must find empty.
 """
 
+import base64
 import hashlib
 import json
 import secrets
@@ -24,7 +25,11 @@ REALM = "dist_test"
 Document = dict[str, Any]
 _TIME = "2026-03-01T12:00:00.000000Z"
 _STATES = frozenset(("queued", "running", "finished", "succeeded", "failed", "timed_out", "canceled", "flaky"))
-_QUERIES = {"jobs": {"limit", "before"}, "attempts": {"state", "q", "limit", "after"}}
+_QUERIES = {
+    "jobs": {"limit", "before"},
+    "attempts": {"state", "q", "limit", "after"},
+    "log": {"stream", "attempt", "offset", "encoding"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,18 +120,44 @@ def attempt_document(index: int, attempt: int = 0, *, outcome: str | None = "suc
     return document | overrides
 
 
+def log_document(
+    data: bytes, index: int = 0, *, offset: int = 0, outcome: str | None = None, **overrides: Any
+) -> Document:
+    """A piece of a log of the API, in base64: of what runs, or of the end of what has an outcome."""
+    document: Document = {
+        "task_id": f"{'a' * 40}.{index}",
+        "attempt": 0,
+        "latest_attempt": 0,
+        "run": 1,
+        "state": "finished" if outcome else "running",
+        "outcome": outcome,
+        "message": None,
+        "stream": "stdout",
+        "offset": offset,
+        "next_offset": offset + len(data),
+        "left_out_bytes": 0,
+        "is_final": outcome is not None,
+        "is_stored": outcome == "failed",
+        "encoding": "base64",
+        "data": base64.b64encode(data).decode(),
+    }
+    assert overrides.keys() <= document.keys(), f"no such keys: {overrides.keys() - document.keys()}"
+    return document | overrides
+
+
 class FakeMaster:
     """Listens on a free loopback port. What it does is set by assigning to its attributes, before or in the middle.
 
     jobs: by id, what the following looks at the job show; the last one stays. attempts: by job id.
     accounts: names and passwords; when there are any, POST needs HTTP Digest. next_answers: given before anything
     else is looked at, whatever the request. files: what is under `/results/`, where presigned links lead.
-    on_submit: what looks at a job just submitted show.
+    on_submit: what looks at a job just submitted show. logs: by task id or place, and stream, what looks at it show.
     """
 
     def __init__(self) -> None:
         self.jobs: dict[str, deque[Document]] = {}
         self.attempts: dict[str, list[Document]] = {}
+        self.logs: dict[tuple[str, str], deque[Document]] = {}
         self.submitted: dict[str, Job] = {}
         self.accounts: dict[str, str] = {}
         self.next_answers: deque[Answer] = deque()
@@ -198,7 +229,17 @@ class FakeMaster:
                 return self._cancel(job_id, request) if job_id in self.jobs else _no_job(job_id)
             case ["GET", "api", "v1", "jobs", job_id, "attempts"]:
                 return self._list_attempts(job_id, request) if job_id in self.jobs else _no_job(job_id)
+            case ["GET", "api", "v1", "jobs", job_id, "tasks", task, "log"]:
+                return self._log(job_id, task, request) if job_id in self.jobs else _no_job(job_id)
         return self._violation(f"{request.method} {request.path} is not in the API")
+
+    def _log(self, job_id: str, task: str, request: Request) -> Answer:
+        if not request.query.keys() <= _QUERIES["log"]:
+            return self._violation(f"a log was asked for with {dict(request.query)}")
+        looks = self.logs.get((task, request.query.get("stream", "stdout")))
+        if looks is None:
+            return error_answer(404, "not_found", f"job {job_id} has no task {task}")
+        return json_answer(looks.popleft() if len(looks) > 1 else looks[0])
 
     def _look(self, job_id: str) -> Document:
         looks = self.jobs[job_id]
