@@ -6,13 +6,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 from dist_test.errors import UnsafeArchive
 from dist_test.master.site import ResultStore
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MAX_DIRECTORY_BYTES = 8 * 2**20  # some 80,000 members
 MAX_MEMBER_BYTES = 2**30  # slaves keep 200 MiB of artifacts unless told otherwise
@@ -56,7 +53,8 @@ class RangedFile(io.RawIOBase):
         self._at = base + offset
         return self._at
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
+        """As io has it: fill a buffer that can be written to; 0 bytes at the end."""
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._size_bytes - self._at)
         if wanted <= 0:
