@@ -25,7 +25,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.summary import COUNTER_NAMES
 
-REVISION = "0004"  # the newest migration: what this version's services ask for
+REVISION = "0005"  # the newest migration: what this version's services ask for
 
 metadata = MetaData()
 
