@@ -253,9 +253,7 @@ class Jobs:
 
     def running_everywhere(self) -> list[RunningAttempt]:
         """What runs under a live lease on any slave, the longest first."""
-        # has_started stands in the index: without it, all that waits would be read too.
-        rows = self._all(_running_query().where(attempts.c.has_started == 1))
-        return [RunningAttempt.from_row(row) for row in rows]
+        return [RunningAttempt.from_row(row) for row in self._all(_running_query())]
 
     def unfinished(self) -> int:
         """How many attempts of all jobs are not finished."""
@@ -279,6 +277,8 @@ def _running_query() -> Select[Any]:
         .join(jobs, jobs.c.job_key == attempts.c.job_key)
         .join(tasks, and_(tasks.c.job_key == attempts.c.job_key, tasks.c.task_index == attempts.c.task_index))
         .where(jobs.c.state != "finished", attempts.c.finished_at.is_(None), _IS_LEASED)
+        # Whoever has a lease has started. That stands in the index: without it, all that waits would be read too.
+        .where(attempts.c.has_started == 1)
         .order_by(attempts.c.started_at)
     )
 

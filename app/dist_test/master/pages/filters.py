@@ -19,6 +19,11 @@ def _moment(time: Any) -> str:
     return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
+@web.app_template_filter("minute")
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M}"
+
+
 @web.app_template_filter("duration")
 def _duration(seconds: float | None) -> str:
     if seconds is None:
