@@ -43,6 +43,7 @@ def fill(database: Database, bucket: Bucket) -> None:
         _canceled_job(connection)
         _job_of_markup(connection)
         _big_job(connection)
+        connection.execute(text(_DURATIONS))
     _store(bucket)
 
 
@@ -316,6 +317,14 @@ _BIG_UNFINISHED = f"""
            IF(seq < :finished + :slots, UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, NULL)
     FROM seq_{BIG_FINISHED}_to_{BIG_TASKS - 1} JOIN jobs ON job_key = :job
 """  # noqa: S608  # ours
+
+# What slaves have learnt of all that has run; the key is storage.durations.duration_key.
+_DURATIONS = """
+    INSERT INTO durations (duration_key, project, description, expected_seconds, runs)
+    SELECT SHA2(CONCAT(project, CHAR(0), description), 256), project, description, AVG(duration_seconds), COUNT(*)
+    FROM attempts JOIN tasks USING (job_key, task_index) JOIN jobs USING (job_key)
+    WHERE outcome IN ('succeeded', 'failed', 'timed_out') GROUP BY project, description
+"""
 
 
 def _stdout() -> bytes:

@@ -16,12 +16,12 @@ from dist_test.storage.cancels import Canceled, Cancels
 from dist_test.storage.database import Database
 from dist_test.storage.entries import Entries, Place, Queued
 from dist_test.storage.job_lists import JobLists
-from dist_test.storage.job_lists import JobLists
 from dist_test.storage.jobs import AttemptRecord, JobRecord, Jobs
 from dist_test.storage.live_logs import LiveLogs
 from dist_test.storage.queue import Queue, Queues
 from dist_test.storage.slaves import Slaves
 from dist_test.storage.submissions import Submission, Submissions
+from dist_test.storage.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class Service:
         self._setup_retry_seconds = settings.setup_retry_seconds
         self.jobs = Jobs(database)
         self.job_lists = JobLists(database)
-        self.job_lists = JobLists(database)
         self.attempts = AttemptLists(database)
+        self.traces = Traces(database)
         self.slaves = Slaves(database)
         self.live_logs = LiveLogs(database)
         self.entries = Entries(database, actor=actor)

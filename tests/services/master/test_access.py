@@ -41,6 +41,7 @@ OPEN = {
     "web.download",
     "web.trace",
     "web.trace_events",
+    "web.trace_attempts",
     "static",
 }
 CLOSED = {"api.submit", "api.cancel", "original.submit_job", "original.cancel_job", "original.retry_task"}
