@@ -19,6 +19,7 @@ from dist_test.errors import (
     QueueUnavailable,
     ResultNotFound,
     ResultStoreUnavailable,
+    SlaveNotFound,
     SubmitInProgress,
     TaskNotFound,
 )
@@ -35,6 +36,7 @@ _ERRORS: Mapping[type[DistTestError], tuple[int, str]] = {
     JobNotFound: (404, "not_found"),
     TaskNotFound: (404, "not_found"),
     ResultNotFound: (404, "not_found"),
+    SlaveNotFound: (404, "not_found"),
     JobConflict: (409, "conflict"),
     JobNotRunning: (409, "job_not_running"),
     JobNotRerun: (409, "job_not_rerun"),

@@ -7,6 +7,7 @@ from io import BytesIO
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from dist_test.master.pages import home, job
 from dist_test.model.outcome import Outcome
@@ -121,6 +122,55 @@ def test_older_jobs_are_a_page_away(client: FlaskClient, monkeypatch: pytest.Mon
     assert not [link for link in second.links if "before=" in link]
 
 
+def test_what_a_slave_runs_is_on_the_home_page_and_on_its_own(
+    client: FlaskClient, hand: Hand, slave_database: Database
+) -> None:
+    Slaves(slave_database).register(
+        SlaveDescription(slave_id="slave-1", instance_id="i-7", zone="", mig="", template="", slots=1, version="1.2")
+    )
+    submit(client, "FooTest", job_id="demo")
+    hand.take()
+
+    own = read(client, "/slave?slave_id=slave-1")
+
+    for page in (read(client, "/"), own):
+        assert "FooTest" in page.text
+        assert "/job?job_id=demo&state=running&q=FooTest" in page.links
+    assert "i-7" in own.text
+
+
+def test_the_home_page_says_that_all_slaves_are_gone(client: FlaskClient, database: Database) -> None:
+    rows = [("slave-1", 120), ("slave-2", 3 * 86_400)]
+    with database.engine.begin() as connection:
+        for name, seconds in rows:
+            connection.execute(
+                text(
+                    "INSERT INTO slaves (slave_id, slots, busy, state, want, message, started_at, heartbeat, version)"
+                    " VALUES (:name, 1, 0, 'up', 'run', '', UTC_TIMESTAMP(6),"
+                    " UTC_TIMESTAMP(6) - INTERVAL :seconds SECOND, '1')"
+                ),
+                {"name": name, "seconds": seconds},
+            )
+
+    shown = read(client, "/").text
+
+    assert "No slave is alive" in shown
+    assert "1 gone in the last day, and 1 before" in shown
+    assert "slave-1" in shown
+    assert "slave-2" not in shown
+
+
+@pytest.mark.parametrize("query", ["q=100%25", "q=DEMO", "job=demo", "owner=ANN", "project=p_1", "state=running"])
+def test_jobs_are_found_by_each_field_and_by_nothing_but_its_text(client: FlaskClient, query: str) -> None:
+    submit(client, "a", job_id="demo", name="100% done", owner="ann", project="p_1")
+    submit(client, "a", job_id="else", name="100 done", owner="annie", project="pX1")
+    client.post("/api/v1/jobs/else/cancel")
+
+    page = read(client, f"/?{query}")
+
+    assert [link for link in page.links if link.startswith("/job?")] == ["/job?job_id=demo"]
+
+
 def test_a_job_page_shows_how_it_stands_and_how_to_run_a_task_again(client: FlaskClient, hand: Hand) -> None:
     submit(client, "FooTest", "BarTest", owner="ann", max_retries=1)
     hand.run(Outcome.FAILED, exit_status=3, stdout_bytes=2048, message="it broke")
@@ -229,7 +279,17 @@ def test_an_unknown_job_is_said_in_the_originals_words(client: FlaskClient, path
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/job", 400), ("/job?job_id=job&state=odd", 400), ("/?before=x", 400), ("/nonsense", 404), ("/download", 400)],
+    [
+        ("/job", 400),
+        ("/job?job_id=job&state=odd", 400),
+        ("/?before=x", 400),
+        ("/?after=-1", 400),
+        ("/?state=odd", 400),
+        ("/slave", 400),
+        ("/slave?slave_id=x", 404),
+        ("/nonsense", 404),
+        ("/download", 400),
+    ],
 )
 def test_mistakes_get_a_page(client: FlaskClient, path: str, status: int) -> None:
     submit(client, "a")

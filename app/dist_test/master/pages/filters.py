@@ -24,6 +24,12 @@ def _minute(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M}"
 
 
+@web.app_template_filter("clock")
+def _clock(time: datetime) -> str:
+    """The time of day, with the date where it is another day's."""
+    return f"{time:%H:%M}" if time.date() == datetime.now(UTC).date() else _minute(time)
+
+
 @web.app_template_filter("duration")
 def _duration(seconds: float | None) -> str:
     if seconds is None:

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from flask import Response, render_template, request
+from flask import render_template, request
 
-from dist_test.errors import SlaveNotFound
 from dist_test.master.auth import open_to_all
 from dist_test.master.original import METHODS
 from dist_test.master.overview import count_fleet
@@ -42,14 +41,11 @@ def home() -> str:
 
 @web.get("/slave")
 @open_to_all
-def slave() -> Response | str:
+def slave() -> str:
     """A slave, and all that it runs."""
-    name = required("slave_id")
-    try:
-        found = site().service.slaves.get(name)
-    except SlaveNotFound as exc:
-        return Response(render_template("message.html", title="Slave", message=str(exc)), status=404)
-    return render_template("slave.html", view=view_slave(found, site().service.jobs.running_on(name)))
+    found = site().service.slaves.get(required("slave_id"))
+    running = site().service.jobs.running_on(found.slave_id)
+    return render_template("slave.html", view=view_slave(found, running))
 
 
 def _asked() -> Asked:
