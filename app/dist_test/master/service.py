@@ -15,6 +15,7 @@ from dist_test.storage.attempt_lists import AttemptLists
 from dist_test.storage.cancels import Canceled, Cancels
 from dist_test.storage.database import Database
 from dist_test.storage.entries import Entries, Place, Queued
+from dist_test.storage.history import History
 from dist_test.storage.job_lists import JobLists
 from dist_test.storage.jobs import AttemptRecord, JobRecord, Jobs
 from dist_test.storage.live_logs import LiveLogs
@@ -41,6 +42,7 @@ class Service:
         self.job_lists = JobLists(database)
         self.attempts = AttemptLists(database)
         self.traces = Traces(database)
+        self.history = History(database)
         self.slaves = Slaves(database)
         self.live_logs = LiveLogs(database)
         self.entries = Entries(database, actor=actor)

@@ -42,6 +42,9 @@ OPEN = {
     "web.trace",
     "web.trace_events",
     "web.trace_attempts",
+    "web.tests",
+    "web.test",
+    "web.flaky",
     "static",
 }
 CLOSED = {"api.submit", "api.cancel", "original.submit_job", "original.cancel_job", "original.retry_task"}

@@ -1,0 +1,111 @@
+// The durations of a test's runs as dots over time. Without it the table below says the same.
+
+"use strict";
+
+// How each outcome looks: failures are told from successes by shape too.
+const LOOKS = [
+  { outcome: "succeeded", label: "succeeded", colour: "--good", size: 6, isFilled: true },
+  { outcome: "failed", label: "failed", colour: "--bad", size: 10, isFilled: false },
+  { outcome: "timed_out", label: "timed out", colour: "--bad", size: 12, isFilled: true },
+];
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function written(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 60) return `${Number(seconds.toPrecision(3))} s`;
+  return seconds < 3600 ? `${Number((seconds / 60).toPrecision(3))} min` : `${Number((seconds / 3600).toPrecision(3))} h`;
+}
+
+// dots: [moment, seconds, outcome, address of the log], in the order of the moments.
+function columnsOf(dots) {
+  const ofOutcome = ({ outcome }) => dots.map((dot) => (dot[2] === outcome ? dot[1] : null));
+  return [dots.map((dot) => dot[0]), ...LOOKS.map(ofOutcome)];
+}
+
+function seriesOf({ label, colour: name, size, isFilled }) {
+  const stroke = colour(name);
+  return {
+    label,
+    stroke,
+    paths: () => null,
+    points: { show: true, size, width: 2, stroke, fill: isFilled ? stroke : colour("--ground") },
+    value: (_, seconds) => written(seconds),
+  };
+}
+
+function axis() {
+  return { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
+}
+
+function optionsOf(element, isLogarithmic) {
+  return {
+    width: element.clientWidth,
+    height: 280,
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    cursor: { drag: { x: true, y: false }, points: { show: false } },
+    scales: {
+      x: { time: true },
+      y: isLogarithmic ? { distr: 3 } : { range: (_, low, high) => [0, Math.max(high * 1.05, 0.1)] },
+    },
+    series: [{ label: "ended (UTC)", value: (_, seconds) => (seconds == null ? "" : moment(seconds)) }, ...LOOKS.map(seriesOf)],
+    axes: [axis(), { ...axis(), size: 64, values: (_, marks) => marks.map((mark) => (mark === null ? "" : written(mark))) }],
+  };
+}
+
+function moment(seconds) {
+  return new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+}
+
+class Plot {
+  constructor(section) {
+    this.section = section;
+    this.element = section.querySelector(".chart");
+    this.dots = JSON.parse(this.element.dataset.dots);
+    this.button = section.querySelector(".scale");
+    section.hidden = false;
+    this.make();
+  }
+
+  get isLogarithmic() {
+    return this.button.getAttribute("aria-pressed") === "true";
+  }
+
+  make() {
+    this.chart?.destroy();
+    this.chart = new uPlot(optionsOf(this.element, this.isLogarithmic), columnsOf(this.dots), this.element);
+    this.chart.over.addEventListener("click", () => this.open());
+  }
+
+  // A drag ends with a click too; it has chosen a range by then.
+  open() {
+    const place = this.chart.cursor.idx;
+    if (place === null || place === undefined || this.chart.select.width > 0) return;
+    const [moment, seconds, , address] = this.dots[place];
+    const away = Math.hypot(
+      this.chart.valToPos(moment, "x") - this.chart.cursor.left,
+      this.chart.valToPos(seconds, "y") - this.chart.cursor.top,
+    );
+    if (away < 16) location.assign(address);
+  }
+
+  turn() {
+    this.button.setAttribute("aria-pressed", String(!this.isLogarithmic));
+    this.make();
+  }
+
+  resize() {
+    this.chart.setSize({ width: this.element.clientWidth, height: 280 });
+  }
+}
+
+const durationsSection = document.getElementById("durations");
+if (durationsSection !== null) {
+  const plot = new Plot(durationsSection);
+  durationsSection.plot = plot;
+  plot.button.addEventListener("click", () => plot.turn());
+  new ResizeObserver(() => plot.resize()).observe(plot.element);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot.make());
+}
