@@ -35,7 +35,7 @@ _UNCACHED = {
 }
 # Slaves say something new every five seconds. A rendering of 3,200 slots takes 100 ms of a processor.
 _HOME_SECONDS = 2.0
-_HOME_STALE_SECONDS = 5.0
+_HOME_STALE_SECONDS = 5.0  # while another thread makes a new one
 _CACHED_ENDPOINTS = ("original.view_log", "static")
 
 
