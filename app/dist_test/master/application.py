@@ -60,9 +60,7 @@ def create_app(
     return app
 
 
-def _site(
-    settings: MasterSettings, service: Service, database: Database, queues: Queues, results: ResultStore
-) -> Site:
+def _site(settings: MasterSettings, service: Service, database: Database, queues: Queues, results: ResultStore) -> Site:
     overview = Overview(service.jobs, service.slaves, queues)
     return Site(
         service=service,
