@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, cast, func, literal, or_, select
+from sqlalchemy.dialects.mysql import DATETIME
 
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import Task
@@ -46,7 +47,7 @@ class _Order:
     column: ColumnElement[Any]
     is_descending: bool
     value_of: Callable[[AttemptRecord], float | int]
-    bound: Callable[[float | int], Any] = lambda value: value
+    bound: Callable[[float | int], ColumnElement[Any]] = literal
 
 
 # What a missing value counts as, so that it comes last.
@@ -61,9 +62,14 @@ def _microseconds(time: datetime) -> int:
     return (time - _EPOCH) // _MICROSECOND
 
 
-def _moment(microseconds: float) -> datetime:
+def _moment(microseconds: float) -> ColumnElement[datetime]:
     """Raises OverflowError for a time that no calendar has."""
-    return _EPOCH + int(microseconds) * _MICROSECOND
+    return _as_moment(_EPOCH + int(microseconds) * _MICROSECOND)
+
+
+def _as_moment(time: datetime) -> ColumnElement[datetime]:
+    # Without it COALESCE makes a text of the column, and texts of equal times differ.
+    return cast(literal(time), DATETIME(fsp=6))
 
 
 def _rank(attempt: AttemptRecord) -> int:
@@ -84,13 +90,13 @@ _ORDERS = {
         value_of=lambda attempt: _ENDLESS if attempt.duration_seconds is None else attempt.duration_seconds,
     ),
     AttemptSort.NEWEST: _Order(
-        column=func.coalesce(attempts.c.started_at, _EPOCH),
+        column=func.coalesce(attempts.c.started_at, _as_moment(_EPOCH)),
         is_descending=True,
         value_of=lambda attempt: _microseconds(attempt.started_at or _EPOCH),
         bound=_moment,
     ),
     AttemptSort.OLDEST: _Order(
-        column=func.coalesce(attempts.c.started_at, _NEVER),
+        column=func.coalesce(attempts.c.started_at, _as_moment(_NEVER)),
         is_descending=False,
         value_of=lambda attempt: _microseconds(attempt.started_at or _NEVER),
         bound=_moment,
@@ -203,6 +209,6 @@ def _is_after(order: _Order | None, place: Place) -> ColumnElement[bool]:
     )
     if order is None or place.value is None:
         return later
-    value = literal(order.bound(place.value))
+    value = order.bound(place.value)
     beyond = order.column < value if order.is_descending else order.column > value
     return or_(beyond, and_(order.column == value, later))
