@@ -51,8 +51,13 @@ function optionsOf(element, isLogarithmic) {
       y: isLogarithmic ? { distr: 3 } : { range: (_, low, high) => [0, Math.max(high * 1.05, 0.1)] },
     },
     series: [{ label: "ended (UTC)", value: (_, seconds) => (seconds == null ? "" : moment(seconds)) }, ...LOOKS.map(seriesOf)],
-    axes: [axis(), { ...axis(), size: 64, values: (_, marks) => marks.map((mark) => (mark === null ? "" : written(mark))) }],
+    axes: [{ ...axis(), space: 80, values: days }, { ...axis(), size: 64, values: (_, marks) => marks.map((mark) => (mark === null ? "" : written(mark))) }],
   };
+}
+
+// Marks a day or more apart are days, others moments.
+function days(_, marks, place, space, apart) {
+  return marks.map((mark) => moment(mark).slice(5, apart < 86_400 ? 16 : 10));
 }
 
 function moment(seconds) {

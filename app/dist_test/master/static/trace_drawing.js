@@ -221,7 +221,7 @@ class Drawing {
     });
     this.context.fillStyle = this.ink.quiet;
     this.context.fillText("waiting", 6, STRIP / 2 - 6);
-    this.context.fillText(`up to ${most}`, 6, STRIP / 2 + 8);
+    this.context.fillText(`≤ ${most}`, 6, STRIP / 2 + 8);
   }
 }
 
