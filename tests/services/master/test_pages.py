@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
-from dist_test.master.pages import home, job
+from dist_test.master.pages import home, listing
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import result_key
 from dist_test.storage.database import Database
@@ -181,13 +181,13 @@ def test_a_job_page_shows_how_it_stands_and_how_to_run_a_task_again(client: Flas
     assert "failed (3)" in page.text
     assert "it broke" in page.text
     assert f"dist-test run-isolated --hash {HASH} --leak-temp-dir" in page.text
-    assert any(f"task_id={HASH}.0&attempt=0&log=stdout" in link and link.endswith("#log") for link in page.links)
-    assert f"/download?job_id=job&task_id={HASH}.0&attempt=0&name=stdout" in page.links
+    assert any(f"task_id={HASH}.0&attempt=0&log=stdout" in link and link.endswith("#log-view") for link in page.links)
+    assert f"/task?job_id=job&task_id={HASH}.0" in page.links
 
 
 def test_the_end_of_a_log_is_shown_in_place(client: FlaskClient, hand: Hand, bucket: Bucket) -> None:
     submit(client, "FooTest", "BarTest")
-    log = b"the beginning\n" + b"." * 20_000 + b"\n</pre><script>the end"
+    log = b"the beginning\n" + b"." * 80_000 + b"\n</pre><script>the end"
     hand.run(Outcome.FAILED, exit_status=3, stdout_bytes=len(log))
     bucket.put_file(result_key("job", f"{HASH}.0", 0, 1, "stdout"), BytesIO(log))
 
@@ -195,8 +195,8 @@ def test_the_end_of_a_log_is_shown_in_place(client: FlaskClient, hand: Hand, buc
 
     assert "</pre><script>the end" in page.text
     assert "the beginning" not in page.text
-    assert f"/view_log?job_id=job&task_id={HASH}.0&attempt=0&log=stdout" in page.links
-    assert "/job?job_id=job&state=failed&q=" in page.links
+    assert f"/log?job_id=job&task_id={HASH}.0&attempt=0&log=stdout" in page.links
+    assert "/job?job_id=job&state=failed" in page.links
 
 
 def test_a_log_that_is_gone_leaves_the_rest_of_the_page(client: FlaskClient, hand: Hand, bucket: Bucket) -> None:
@@ -217,8 +217,10 @@ def test_a_flaky_attempt_is_marked(client: FlaskClient, hand: Hand) -> None:
     client.post("/retry_task", data={"task_json": json.dumps(names)})
     hand.run()
 
-    assert "(flaky)" in read(client, "/job?job_id=job").text
-    assert "of these flaky: 1" in read(client, "/job?job_id=job").text
+    text = read(client, "/job?job_id=job").text
+
+    assert "succeeded flaky" in text
+    assert "1flaky" in text
 
 
 def test_a_canceled_job_says_why(client: FlaskClient) -> None:
@@ -249,7 +251,7 @@ def test_attempts_are_filtered_and_searched(
 
 
 def test_attempts_are_paged_and_the_filter_stays(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "ATTEMPTS_PER_PAGE", 2)
+    monkeypatch.setattr(listing, "ATTEMPTS_PER_PAGE", 2)
     submit(client, "test 0", "test 1", "test 2")
 
     first = read(client, "/job?job_id=job&state=queued&q=test")

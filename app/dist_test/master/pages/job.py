@@ -14,9 +14,9 @@ from dist_test.master.live import StreamName
 from dist_test.master.original import METHODS
 from dist_test.master.pages.attempt import MAX_ATTEMPT, asked_attempt
 from dist_test.master.pages.blueprint import no_job, web
-from dist_test.master.pages.listing import ATTEMPTS_PER_PAGE, Listing
+from dist_test.master.pages.listing import Listing
 from dist_test.master.pages.log import LogView, view_of
-from dist_test.master.query import choice, page, required, whole_number
+from dist_test.master.query import choice, required, whole_number
 from dist_test.master.site import site
 from dist_test.model.rerun import rerun_id, rerun_of
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
@@ -32,7 +32,7 @@ def job() -> Response | str:
     except JobNotFound:
         return no_job(required("job_id"))
     listing = Listing.asked(record.job_id)
-    attempts, more = page(listing.read(site().service.attempts, record.job_key), ATTEMPTS_PER_PAGE)
+    attempts, more = listing.read(site().service.attempts, record.job_key)
     return render_template(
         "job.html",
         **_progress(record),

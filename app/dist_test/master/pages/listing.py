@@ -1,13 +1,13 @@
 """The part of a job's attempts that a page of them shows: what its address says about filter, order and place."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import request
 from werkzeug.exceptions import BadRequest
 
-from dist_test.master.query import choice
+from dist_test.master.query import choice, page
 from dist_test.storage.attempt_lists import AttemptLists, AttemptSort, Place, place_of
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord
 
@@ -55,10 +55,10 @@ class Listing:
         }
         return {"job_id": self.job_id} | {name: value for name, value in named.items() if value}
 
-    def read(self, lists: AttemptLists, job_key: int) -> list[AttemptRecord]:
-        """The attempts of the page, and one more if there is one. Raises BadRequest for a cursor that nobody made."""
+    def read(self, lists: AttemptLists, job_key: int) -> tuple[Sequence[AttemptRecord], bool]:
+        """The attempts of the page, and whether others follow. Raises BadRequest for a cursor that nobody made."""
         try:
-            return lists.page(
+            found = lists.page(
                 job_key,
                 sort=self.sort,
                 only=self.only,
@@ -68,6 +68,7 @@ class Listing:
             )
         except OverflowError as exc:
             raise _no_cursor(self.after or "") from exc
+        return page(found, ATTEMPTS_PER_PAGE)
 
     def cursor_after(self, attempt: AttemptRecord) -> str:
         """The cursor of the page that goes on after this attempt."""

@@ -75,7 +75,8 @@ def view_of(job_id: str, attempt: AttemptRecord, name: StreamName, *, before: in
         piece = read_piece(site().results, stored_of(job_id, attempt, name).key, end=end)
     except (ResultNotFound, ResultStoreUnavailable) as exc:
         # The rest of the page is no worse for it.
-        return LogView(job_id=job_id, attempt=attempt, name=name, size_bytes=size, note=f"It cannot be read: {exc}")
+        why = "it is gone" if isinstance(exc, ResultNotFound) else "the store of logs does not answer at the moment"
+        return LogView(job_id=job_id, attempt=attempt, name=name, size_bytes=size, note=f"It cannot be read: {why}.")
     return LogView(job_id=job_id, attempt=attempt, name=name, size_bytes=size, piece=piece)
 
 
