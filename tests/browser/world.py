@@ -73,7 +73,7 @@ def _slaves(connection: Connection) -> None:
         )
 
 
-def _job(connection: Connection, job_id: str, *, hours_ago: float, seconds: float | None, **fields: Any) -> int:
+def add_job(connection: Connection, job_id: str, *, hours_ago: float, seconds: float | None, **fields: Any) -> int:
     """A job row; `seconds` from submit to end, None while it runs. Fields beyond it are columns. Gives its key."""
     values: dict[str, Any] = {
         "job_id": job_id,
@@ -102,7 +102,8 @@ def _job(connection: Connection, job_id: str, *, hours_ago: float, seconds: floa
     return int(result.lastrowid)
 
 
-def _task(connection: Connection, job_key: int, index: int, description: str, *, max_retries: int = 0) -> None:
+def add_task(connection: Connection, job_key: int, index: int, description: str, *, max_retries: int = 0) -> None:
+    """A task of a job that is there."""
     connection.execute(
         text(
             "INSERT INTO tasks (job_key, task_index, isolate_hash, description, timeout_seconds, max_retries,"
@@ -112,7 +113,7 @@ def _task(connection: Connection, job_key: int, index: int, description: str, *,
     )
 
 
-def _attempt(connection: Connection, job_key: int, index: int, attempt: int, **fields: Any) -> None:
+def add_attempt(connection: Connection, job_key: int, index: int, attempt: int, **fields: Any) -> None:
     """A finished attempt: `began` and `seconds` count from the job's submit; fields beyond it are columns."""
     values = {"outcome": "succeeded", "exit_status": 0, "slave_id": f"slave-{index % 8}", "claim": 1, **fields}
     began, seconds = values.pop("began"), values.pop("seconds")
@@ -129,10 +130,21 @@ def _attempt(connection: Connection, job_key: int, index: int, attempt: int, **f
     )
 
 
+def add_running_attempt(connection: Connection, job_key: int, index: int) -> None:
+    """The first attempt of a task, under a lease that lasts for an hour."""
+    connection.execute(
+        text(
+            f"INSERT INTO attempts ({_COLUMNS}, started_at, lease_until) VALUES (:job, :index, 0, 1, 'slave-0', 1, 30,"  # noqa: S608  # ours
+            " UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL 1 HOUR)"
+        ),
+        {"job": job_key, "index": index},
+    )
+
+
 def _past_job(connection: Connection, number: int) -> None:
     """One of the project's nightly jobs; every fifth has a flake, every ninth a failure."""
     is_flaky, is_failed = number % 5 == 0, number % 9 == 0
-    key = _job(
+    key = add_job(
         connection,
         f"ann.nightly.{number:03}",
         hours_ago=6.0 * (HISTORY_JOBS - number),
@@ -152,12 +164,12 @@ def _past_job(connection: Connection, number: int) -> None:
     for index in range(HISTORY_TESTS):
         fails_first = is_flaky and test_of(index) == FLAKY_TEST
         seconds = 20.0 + index * 3 + number % 7 + (15 if number > 100 and index == 4 else 0)
-        _task(connection, key, index, test_of(index), max_retries=2)
+        add_task(connection, key, index, test_of(index), max_retries=2)
         if fails_first:
-            _attempt(connection, key, index, 0, began=1.0, seconds=61.0, outcome="failed", exit_status=1)
+            add_attempt(connection, key, index, 0, began=1.0, seconds=61.0, outcome="failed", exit_status=1)
         outcome = "failed" if is_failed and test_of(index) == FAILING_TEST else "succeeded"
         began = 70.0 if fails_first else 1.0 + index % 4
-        _attempt(
+        add_attempt(
             connection,
             key,
             index,
@@ -172,7 +184,7 @@ def _past_job(connection: Connection, number: int) -> None:
 
 def _failed_job(connection: Connection) -> None:
     """Three attempts of one task, with logs and artifacts; a flake; a time out; a task that could not be set up."""
-    key = _job(
+    key = add_job(
         connection,
         FAILED,
         hours_ago=1.0,
@@ -192,10 +204,10 @@ def _failed_job(connection: Connection) -> None:
     )
     names = (FAILING_TEST, FLAKY_TEST, "org.example.hdfs.TestBalancer", "org.example.hdfs.TestFsck", "TestOK")
     for index, name in enumerate(names):
-        _task(connection, key, index, name, max_retries=2)
+        add_task(connection, key, index, name, max_retries=2)
     sizes = {"stdout_bytes": len(_stdout()), "stderr_bytes": len(_stderr()), "artifact_bytes": len(_artifacts())}
     for attempt in range(3):
-        _attempt(
+        add_attempt(
             connection,
             key,
             0,
@@ -208,10 +220,10 @@ def _failed_job(connection: Connection) -> None:
             slave_id=f"slave-{attempt}",
             **sizes,
         )
-    _attempt(connection, key, 1, 0, began=5.0, seconds=40.0, outcome="failed", exit_status=-11, stderr_bytes=0)
-    _attempt(connection, key, 1, 1, began=60.0, seconds=42.0, prior_failures=1)
-    _attempt(connection, key, 2, 0, began=6.0, seconds=290.0, outcome="timed_out", exit_status=-9, logs_lost=1)
-    _attempt(
+    add_attempt(connection, key, 1, 0, began=5.0, seconds=40.0, outcome="failed", exit_status=-11, stderr_bytes=0)
+    add_attempt(connection, key, 1, 1, began=60.0, seconds=42.0, prior_failures=1)
+    add_attempt(connection, key, 2, 0, began=6.0, seconds=290.0, outcome="timed_out", exit_status=-9, logs_lost=1)
+    add_attempt(
         connection,
         key,
         3,
@@ -222,11 +234,11 @@ def _failed_job(connection: Connection) -> None:
         exit_status=None,
         message="blob c0ffee was not found on the isolate server",
     )
-    _attempt(connection, key, 4, 0, began=8.0, seconds=0.42)
+    add_attempt(connection, key, 4, 0, began=8.0, seconds=0.42)
 
 
 def _canceled_job(connection: Connection) -> None:
-    key = _job(
+    key = add_job(
         connection,
         CANCELED,
         hours_ago=2.0,
@@ -243,19 +255,19 @@ def _canceled_job(connection: Connection) -> None:
         finished_attempts=2,
         succeeded_attempts=1,
     )
-    _task(connection, key, 0, "tablet-test.0")
-    _task(connection, key, 1, "tablet-test.1")
-    _attempt(connection, key, 0, 0, began=1.0, seconds=3.0)
-    _attempt(connection, key, 1, 0, began=1.0, seconds=9.0, outcome="canceled", exit_status=None)
+    add_task(connection, key, 0, "tablet-test.0")
+    add_task(connection, key, 1, "tablet-test.1")
+    add_attempt(connection, key, 0, 0, began=1.0, seconds=3.0)
+    add_attempt(connection, key, 1, 0, began=1.0, seconds=9.0, outcome="canceled", exit_status=None)
 
 
 def _job_of_markup(connection: Connection) -> None:
     """Everything that a user may name has markup in it."""
     names = {"name": MARKUP, "project": MARKUP, "owner": MARKUP, "cancel_reason": MARKUP}
     counts = {"total_tasks": 1, "finished_tasks": 1, "failed_tasks": 1, "canceled_tasks": 1, "total_attempts": 1}
-    key = _job(connection, EVIL, hours_ago=3.0, seconds=5.0, **names, **counts, finished_attempts=1)
-    _task(connection, key, 0, MARKUP)
-    _attempt(connection, key, 0, 0, began=1.0, seconds=3.0, outcome="failed", exit_status=1, message=MARKUP)
+    key = add_job(connection, EVIL, hours_ago=3.0, seconds=5.0, **names, **counts, finished_attempts=1)
+    add_task(connection, key, 0, MARKUP)
+    add_attempt(connection, key, 0, 0, began=1.0, seconds=3.0, outcome="failed", exit_status=1, message=MARKUP)
 
 
 def _big_job(connection: Connection) -> None:
@@ -264,7 +276,7 @@ def _big_job(connection: Connection) -> None:
     failed = sum(n % 300 == 0 for n in range(finished))
     flaky = sum(n % 200 == 1 for n in range(finished))
     rounds = finished // BIG_SLOTS
-    key = _job(
+    key = add_job(
         connection,
         BIG,
         hours_ago=(rounds * BIG_SECONDS + 60) / 3600,

@@ -1,7 +1,5 @@
 // A log in its panel (log_panel.html): what is above is loaded into it, what a running attempt writes is added to it, and
-// what somebody looks for is marked in what is there.
-
-"use strict";
+// what somebody looks for is marked in what is there. A module, so that its names are its own.
 
 const POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 30000;
