@@ -19,6 +19,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 from dist_test.errors import InvalidJob
 from dist_test.model.job import Job, parse_job
+from dist_test.model.rerun import rerun_id
 from dist_test.model.summary import COUNTER_NAMES
 
 REALM = "dist_test"
@@ -227,6 +228,8 @@ class FakeMaster:
                 return json_answer(self._look(job_id)) if job_id in self.jobs else _no_job(job_id)
             case ["POST", "api", "v1", "jobs", job_id, "cancel"]:
                 return self._cancel(job_id, request) if job_id in self.jobs else _no_job(job_id)
+            case ["POST", "api", "v1", "jobs", job_id, "rerun"]:
+                return self._rerun(job_id, request) if job_id in self.jobs else _no_job(job_id)
             case ["GET", "api", "v1", "jobs", job_id, "attempts"]:
                 return self._list_attempts(job_id, request) if job_id in self.jobs else _no_job(job_id)
             case ["GET", "api", "v1", "jobs", job_id, "tasks", task, "log"]:
@@ -270,6 +273,18 @@ class FakeMaster:
         reason = document.get("reason") or "canceled by a client"
         self.add_job(job_id, job_document(job_id, result="canceled", canceled_tasks=1, cancel_reason=reason))
         return json_answer(self.jobs[job_id][0])
+
+    def _rerun(self, job_id: str, request: Request) -> Answer:
+        if self._body(request) != {}:
+            return self._violation(f"the body of a rerun is {request.body[:100]!r}")
+        job = self.jobs[job_id][0]
+        if job["state"] != "finished" or not job["counters"]["failed_tasks"]:
+            return error_answer(409, "job_not_rerun", f"job {job_id} has nothing to run again")
+        again = rerun_id(job_id)
+        is_new = again not in self.jobs
+        if is_new:
+            self.add_job(again)
+        return json_answer(self.jobs[again][0], 201 if is_new else 200)
 
     def _list_jobs(self, request: Request) -> Answer:
         if not request.query.keys() <= _QUERIES["jobs"]:

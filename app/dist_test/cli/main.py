@@ -35,6 +35,7 @@ COMMANDS = {
     "fetch": LazyCommand(target="dist_test.cli.fetch:fetch", help="Download a job's logs and artifacts."),
     "logs": LazyCommand(target="dist_test.cli.logs:logs", help="Print what a task has written, or follow it."),
     "cancel": LazyCommand(target="dist_test.cli.cancel:cancel", help="Cancel a job and stop its running tasks."),
+    "rerun": LazyCommand(target="dist_test.cli.rerun:rerun", help="Run again what failed in a job."),
     "run-isolated": LazyCommand(
         target="dist_test.cli.run_isolated:run_isolated", help="Run one task on this machine, as a slave would."
     ),

@@ -17,6 +17,7 @@ from dist_test.errors import (
     InvalidJob,
     JobConflict,
     JobNotFound,
+    JobNotRerun,
     JobNotRunning,
     MasterRefused,
     MasterUnavailable,
@@ -37,6 +38,7 @@ _ERRORS: Mapping[str, type[DistTestError]] = {
     "not_found": JobNotFound,
     "conflict": JobConflict,
     "job_not_running": JobNotRunning,
+    "job_not_rerun": JobNotRerun,
 }
 
 
@@ -120,6 +122,10 @@ class MasterClient:
         """Cancel the job. Raises JobNotRunning when it has ended, be it because it was canceled before."""
         body = {} if reason is None else {"reason": reason}
         return Job.from_json(self._ask("POST", f"{_job_path(job_id)}/cancel", json=body))
+
+    def rerun(self, job_id: str) -> Job:
+        """The job that runs again what failed in this one, submitted now or before. Raises JobNotRerun."""
+        return Job.from_json(self._ask("POST", f"{_job_path(job_id)}/rerun", json={}))
 
     def attempt_pages(
         self, job_id: str, *, state: str, limit: int = ATTEMPTS_PER_PAGE

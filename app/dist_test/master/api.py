@@ -64,6 +64,16 @@ def cancel(job_id: str) -> Response:
     return jsonify(_document(site().service.cancel(job_id, reason or canceled_by())))
 
 
+@api.post("/jobs/<job_id>/rerun")
+def rerun(job_id: str) -> Response:
+    if (request.content_length or request.is_json) and _body() != {}:
+        raise BadRequest("give an empty JSON object, or no body")
+    record, is_new = site().service.rerun(job_id, current_owner(""))
+    response = jsonify(_document(record))
+    response.status_code = 201 if is_new else 200
+    return response
+
+
 @api.get("/jobs/<job_id>/attempts")
 @open_to_all
 def attempts(job_id: str) -> Response:

@@ -1,11 +1,10 @@
-"""The part of a log that a page shows: all of it, or its head and its tail."""
+"""The part of a log that the original's page shows: all of it, or its head and its tail."""
 
 from dataclasses import dataclass
 
-from dist_test.master.site import LogStream
+from dist_test.master.site import ResultStore
 
 HEAD_BYTES = TAIL_BYTES = 2**20
-_CHUNK_BYTES = 2**18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,19 +16,14 @@ class Excerpt:
     left_out_bytes: int
 
 
-def read_excerpt(
-    stream: LogStream, size_bytes: int, *, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES
-) -> Excerpt:
-    """Read a log and close it. Never more than the head, the tail and one chunk are in memory."""
-    try:
-        head = stream.read(head_bytes if size_bytes > head_bytes + tail_bytes else head_bytes + tail_bytes)
-        tail, seen = b"", 0
-        while chunk := stream.read(_CHUNK_BYTES):
-            seen += len(chunk)
-            tail = (tail + chunk)[-tail_bytes:]
-    finally:
-        stream.close()
-    return Excerpt(head=_text(head), tail=_text(tail), left_out_bytes=seen - len(tail))
+def read_excerpt(results: ResultStore, key: str, size_bytes: int) -> Excerpt:
+    """Read no more of a log than is shown. Raises ResultNotFound, ResultStoreUnavailable."""
+    if size_bytes <= HEAD_BYTES + TAIL_BYTES:
+        whole = results.read_range(key, start=0, size_bytes=size_bytes) if size_bytes else b""
+        return Excerpt(head=_text(whole), tail="", left_out_bytes=0)
+    head = results.read_range(key, start=0, size_bytes=HEAD_BYTES)
+    tail = results.read_range(key, start=size_bytes - TAIL_BYTES, size_bytes=TAIL_BYTES)
+    return Excerpt(head=_text(head), tail=_text(tail), left_out_bytes=size_bytes - HEAD_BYTES - TAIL_BYTES)
 
 
 def _text(log: bytes) -> str:

@@ -88,6 +88,25 @@ OPERATIONS: Sequence[Operation] = (
         is_open=False,
     ),
     Operation(
+        method="POST",
+        path="/api/v1/jobs/{job_id}/rerun",
+        name="rerun",
+        tag="jobs",
+        summary="Run again what failed in a job",
+        about="The tasks without success become a job of their own, with the same options, once the job has ended. Its"
+        " id follows from the job's: repeating it is safe. There is no body.",
+        parameters=(_JOB_ID,),
+        answers={
+            201: Answer(about="the new job", content=_JOB, following=_OF_A_JOB),
+            200: Answer(about="it is there already", content=_JOB, following=_OF_A_JOB),
+        },
+        errors=(
+            *("invalid_request", "invalid_job", "unauthorized", "forbidden", "not_found"),
+            *("conflict", "job_not_rerun", "too_large", "submit_in_progress", "unavailable"),
+        ),
+        is_open=False,
+    ),
+    Operation(
         method="GET",
         path="/api/v1/jobs/{job_id}/attempts",
         name="attempts",

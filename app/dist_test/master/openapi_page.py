@@ -59,6 +59,8 @@ def curl(operation: Operation, root_url: str) -> str:
     words = ["curl", "--fail-with-body"]
     if operation.body is not None:
         words += ["--header", f"Content-Type: {JSON}", "--data", json.dumps(operation.body.example)]
+    elif operation.method != "GET":
+        words += ["--request", operation.method]
     return " ".join(quote(word) for word in [*words, root_url + _example_path(operation)])
 
 

@@ -196,5 +196,5 @@ def _log_page(job_id: str, attempt: AttemptRecord, name: str) -> str:
     size = stored_bytes(attempt, name)
     excerpt = None
     if size is not None:
-        excerpt = read_excerpt(site().results.open(key_of(job_id, attempt, name)), size)
+        excerpt = read_excerpt(site().results, key_of(job_id, attempt, name), size)
     return render_template("view_log.html", job_id=job_id, attempt=attempt, name=name, excerpt=excerpt)

@@ -176,6 +176,19 @@ def test_a_canceled_job_is_finished_and_says_why(subject: Subject) -> None:
     assert refusal(subject, "POST", f"{JOBS}/job/cancel", 409, json={}) == "job_not_running"
 
 
+def test_a_job_that_did_not_succeed_is_run_again_once(subject: Subject) -> None:
+    submit(subject, "a")
+    assert refusal(subject, "POST", f"{JOBS}/job/rerun", 409, json={}) == "job_not_rerun"
+    assert refusal(subject, "POST", f"{JOBS}/other/rerun", 404, json={}) == "not_found"
+    ask(subject, "POST", f"{JOBS}/job/cancel", json={})
+
+    first = ask(subject, "POST", f"{JOBS}/job/rerun", status=201, json={})
+    again = ask(subject, "POST", f"{JOBS}/job/rerun", json={})
+
+    assert [document["job_id"] for document in (first, again)] == ["job.rerun-1", "job.rerun-1"]
+    assert refusal(subject, "POST", f"{JOBS}/job/rerun", 400, json={"why": "x"}) == "invalid_request"
+
+
 def test_a_cancel_without_a_reason_gets_one(subject: Subject) -> None:
     submit(subject, "a")
 

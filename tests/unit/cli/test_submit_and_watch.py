@@ -220,6 +220,24 @@ def test_a_long_watch_asks_seldom_and_a_short_one_often() -> None:
     assert poll_seconds(3600) == 5.0
 
 
+def test_rerun_submits_what_failed_and_remembers_it(run_cli: RunCli, master: FakeMaster, last_job: Path) -> None:
+    master.add_job("j", job_document("j", result="failed"))
+    last_job.write_text("j")
+
+    ran = run_cli("rerun")
+
+    assert (ran.status, ran.stderr) == (0, "dist-test: job j.rerun-1 runs again what failed in j\n")
+    assert last_job.read_text() == "j.rerun-1"
+
+
+def test_a_job_without_failures_is_not_run_again(run_cli: RunCli, master: FakeMaster) -> None:
+    master.add_job("j", job_document("j", result="succeeded"))
+
+    ran = run_cli("rerun", "j")
+
+    assert (ran.status, ran.stderr) == (1, "dist-test: job j has nothing to run again\n")
+
+
 def test_cancel_cancels_the_last_job_with_a_reason(run_cli: RunCli, master: FakeMaster, last_job: Path) -> None:
     master.add_job("j")
     last_job.write_text("j")
