@@ -18,7 +18,7 @@ def spans(client: FlaskClient, **parameters: Any) -> dict[str, Any]:
     """The columns of a job's attempts."""
     answer = client.get("/trace/attempts", query_string={"job_id": "job", **parameters})
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json
+    found: dict[str, Any] = json.loads(answer.text)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from flask import Response, render_template, request
+from flask import Response, render_template, request, stream_with_context
 from werkzeug.exceptions import BadRequest
 
 from dist_test.errors import JobNotFound
@@ -30,27 +30,35 @@ MOST_WAITS = 10_000
 STATES = ("waiting", "running", *Outcome)
 _MICROSECONDS_PER_MILLISECOND = 1000
 _LONGEST_MICROSECONDS = 10**15  # thirty years
+_TABLES = "<!-- tables -->"  # where they go in trace.html; what people write there is escaped
 # A tail is worth a word when the slots stood idle for so much of the job, and for so long.
 _TAIL_SHARE, _TAIL_SECONDS = 0.2, 10.0
 
 
 @web.route("/trace", methods=METHODS)
 @open_to_all
-def trace() -> Response | str:
+def trace() -> Response:
     try:
         job = site().service.jobs.get(required("job_id"))
     except JobNotFound:
         return no_job(required("job_id"))
+    return Response(stream_with_context(_page(job)), content_type="text/html; charset=utf-8")
+
+
+def _page(job: JobRecord) -> Iterator[str]:
+    """The page: first what needs no counting, which browsers show at once."""
+    before, after = render_template("trace.html", job=job, states=STATES).split(_TABLES)
+    yield before
     shares = site().service.traces.slaves(job)
-    return render_template(
-        "trace.html",
+    yield render_template(
+        "trace_tables.html",
         job=job,
         shares=shares,
         seconds=_seconds(job, shares),
         tail=tail_of(job.submitted_at, shares, _last_end(job, shares)),
         slowest=site().service.attempts.page(job.job_key, sort=AttemptSort.LONGEST, limit=SLOWEST),
-        states=STATES,
     )
+    yield after
 
 
 def _seconds(job: JobRecord, shares: Sequence[SlaveShare]) -> float:

@@ -47,7 +47,7 @@ function optionsOf(element, isLogarithmic) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { drag: { x: true, y: false }, points: { show: false } },
     scales: {
-      x: { time: true },
+      x: { time: true, range: (_, low, high) => padded(low, high) },
       y: isLogarithmic ? { distr: 3 } : { range: (_, low, high) => [0, Math.max(high * 1.05, 0.1)] },
     },
     series: [{ label: "ended (UTC)", value: (_, seconds) => (seconds == null ? "" : moment(seconds)) }, ...LOOKS.map(seriesOf)],
@@ -58,6 +58,12 @@ function optionsOf(element, isLogarithmic) {
 // Marks a day or more apart are days, others moments.
 function days(_, marks, place, space, apart) {
   return marks.map((mark) => moment(mark).slice(5, apart < 86_400 ? 16 : 10));
+}
+
+// Room for the first dot and the last.
+function padded(low, high) {
+  const room = Math.max((high - low) * 0.02, 60);
+  return [low - room, high + room];
 }
 
 function moment(seconds) {

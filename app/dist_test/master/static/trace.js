@@ -336,4 +336,7 @@ async function start(section) {
 }
 
 const timelineSection = document.getElementById("timeline");
-if (timelineSection !== null) start(timelineSection);
+if (timelineSection !== null) {
+  document.getElementById("unscripted").hidden = true;
+  start(timelineSection);
+}
