@@ -41,9 +41,11 @@ BIG_PAGES = {
     "a test": "/test?project=hadoop&description=org.example.module1.Test1",
     "flaky tests": "/flaky?project=hadoop",
 }
+# Where a dot is in the page: the tenth of an outcome that has no other above or below it.
 DOT = """(outcome) => {
   const { chart, dots } = document.getElementById("durations").plot;
-  const dot = dots.filter((one) => one[2] === outcome).at(-1);
+  const isAlone = (one) => dots.every((other) => other === one || Math.abs(other[0] - one[0]) > 3600);
+  const dot = dots.filter((one) => one[2] === outcome && isAlone(one)).at(9);
   const frame = chart.over.getBoundingClientRect();
   return [frame.left + chart.valToPos(dot[0], "x"), frame.top + chart.valToPos(dot[1], "y")];
 }"""
@@ -132,7 +134,7 @@ def test_a_dot_of_the_plot_opens_its_log(page: Page) -> None:
     x, y = page.evaluate(DOT, "succeeded")
 
     page.mouse.move(x, y)
-    expect(page.locator("#durations .u-legend")).to_contain_text("42 s")
+    expect(page.locator("#durations .u-legend")).to_contain_text(re.compile(r"succeeded[ :]*2\d s"))
     page.mouse.click(x, y)
 
     expect(page).to_have_url(re.compile(r"/task\?.*log=stderr#log-view"))

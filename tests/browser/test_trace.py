@@ -124,7 +124,7 @@ def test_the_wheel_zooms_where_the_pointer_is(page: Page) -> None:
     page.mouse.move(x, y)
 
     page.mouse.wheel(0, -300)
-    page.wait_for_function(f"({TIMELINE}.look.to - {TIMELINE}.look.from) < {whole * 0.7}")
+    page.wait_for_function(f"() => ({TIMELINE}.look.to - {TIMELINE}.look.from) < {whole * 0.7}")
 
     assert page.evaluate(PLACE, [world.FAILING_TEST, 1])[0] == pytest.approx(x, abs=2)
     expect(page.locator("#timeline .tip")).to_contain_text(world.FAILING_TEST)
@@ -258,13 +258,13 @@ def _change(database: Database, task: int, change: str) -> None:
 
 
 def test_a_running_job_is_followed_to_its_end(page: Page, live_job: Database) -> None:
-    states = f"() => JSON.stringify({TIMELINE}.spans.state)"
+    states = f"JSON.stringify({TIMELINE}.spans.state)"
     open_trace(page, f"/trace?job_id={LIVE}")
     assert json.loads(page.evaluate(states)) == ["running", "waiting"]
 
     _change(live_job, 0, "outcome = 'failed', attempts.finished_at = UTC_TIMESTAMP(6)")
     _change(live_job, 1, "started_at = UTC_TIMESTAMP(6)")
-    page.wait_for_function(f'({states})() === \'["failed","running"]\'', timeout=15_000)
+    page.wait_for_function(f'() => {states} === \'["failed","running"]\'', timeout=15_000)
 
     _change(live_job, 1, "outcome = 'succeeded', attempts.finished_at = UTC_TIMESTAMP(6)")
     with live_job.engine.begin() as connection:

@@ -285,7 +285,8 @@ def _is_within(days: int) -> ColumnElement[bool]:
 
 
 def _contains(column: ColumnElement[str], search: str) -> ColumnElement[bool]:
-    return column.contains(search, autoescape=True)
+    # The tables' collation is a binary one, and people do not type capitals.
+    return func.lower(column).contains(search.lower(), autoescape=True)
 
 
 def _test(name: str, expected_seconds: float | None, samples: Sequence[AnyRow], window: Window) -> ListedTest:

@@ -9,6 +9,8 @@ const LOOKS = [
   { outcome: "timed_out", label: "timed out", colour: "--bad", size: 12, isFilled: true },
 ];
 
+const REACH_PIXELS = 16;
+
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -92,14 +94,11 @@ class Plot {
 
   // A drag ends with a click too; it has chosen a range by then.
   open() {
-    const place = this.chart.cursor.idx;
-    if (place === null || place === undefined || this.chart.select.width > 0) return;
-    const [moment, seconds, , address] = this.dots[place];
-    const away = Math.hypot(
-      this.chart.valToPos(moment, "x") - this.chart.cursor.left,
-      this.chart.valToPos(seconds, "y") - this.chart.cursor.top,
-    );
-    if (away < 16) location.assign(address);
+    const { left, top } = this.chart.cursor;
+    if (left < 0 || this.chart.select.width > 0) return;
+    const away = ([at, seconds]) => Math.hypot(this.chart.valToPos(at, "x") - left, this.chart.valToPos(seconds, "y") - top);
+    const nearest = this.dots.reduce((best, dot) => (away(dot) < away(best) ? dot : best));
+    if (away(nearest) < REACH_PIXELS) location.assign(nearest[3]);
   }
 
   turn() {

@@ -1,4 +1,5 @@
 // The timeline of a job: fetches its attempts, keeps them fresh while it runs, and lets people look around in it.
+// All scripts of a page share one space of names: those of live.js are taken.
 
 "use strict";
 
@@ -279,7 +280,7 @@ async function ask(timeline, parameters) {
   return answer.json();
 }
 
-function say(timeline, text) {
+function tell(timeline, text) {
   const place = timeline.find(".loaded");
   if (place.textContent !== text) place.textContent = text;
 }
@@ -290,7 +291,7 @@ async function insist(timeline, parameters) {
     try {
       return await ask(timeline, parameters);
     } catch {
-      say(timeline, "The master does not answer; what is shown is old.");
+      tell(timeline, "The master does not answer; what is shown is old.");
     }
     await rest(pause);
   }
@@ -308,7 +309,7 @@ async function loadAll(timeline) {
     since ??= answer.now;
     after = answer.next;
     timeline.take(answer, false);
-    say(timeline, `${timeline.spans.size.toLocaleString("en")} attempts${after === null ? "" : " so far"}`);
+    tell(timeline, `${timeline.spans.size.toLocaleString("en")} attempts${after === null ? "" : " so far"}`);
     if (after === null) return { since, isLive: answer.is_live };
   }
   return null;
@@ -322,7 +323,7 @@ async function follow(timeline, since) {
     since = answer.now;
     isLive = answer.is_live;
     timeline.take(answer, true);
-    say(timeline, `${timeline.spans.size.toLocaleString("en")} attempts${isLive ? "" : "; the job has ended"}`);
+    tell(timeline, `${timeline.spans.size.toLocaleString("en")} attempts${isLive ? "" : "; the job has ended"}`);
   }
 }
 
