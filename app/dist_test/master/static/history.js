@@ -52,6 +52,8 @@ function optionsOf(element, isLogarithmic) {
       x: { time: true, range: (_, low, high) => padded(low, high) },
       y: isLogarithmic ? { distr: 3 } : { range: (_, low, high) => [0, Math.max(high * 1.05, 0.1)] },
     },
+    // As the dots are: full or hollow.
+    legend: { markers: { fill: (_, place) => (place > 0 && LOOKS[place - 1].isFilled ? colour(LOOKS[place - 1].colour) : null) } },
     series: [{ label: "ended (UTC)", value: (_, seconds) => (seconds == null ? "" : moment(seconds)) }, ...LOOKS.map(seriesOf)],
     axes: [{ ...axis(), space: 80, values: days }, { ...axis(), size: 64, values: (_, marks) => marks.map((mark) => (mark === null ? "" : written(mark))) }],
   };
