@@ -15,6 +15,7 @@ MAX_DIRECTORY_BYTES = 8 * 2**20  # some 80,000 members
 MAX_MEMBER_BYTES = 2**30  # slaves keep 200 MiB of artifacts unless told otherwise
 _BUFFER_BYTES = 256 * 2**10
 _CHUNK_BYTES = 256 * 2**10
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA takes as much memory as a member asks for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def list_members(results: ResultStore, key: str, size_bytes: int) -> list[Member
         return [
             Member(number=number, name=info.filename, size_bytes=info.file_size, packed_bytes=info.compress_size)
             for number, info in enumerate(archive.infolist())
-            if not info.is_dir()
+            if not _is_directory(info)
         ]
 
 
@@ -87,9 +88,13 @@ def opened_member(results: ResultStore, key: str, size_bytes: int, number: int) 
     budget = MAX_DIRECTORY_BYTES + size_bytes + _BUFFER_BYTES
     with _opened(results, key, size_bytes, budget_bytes=budget) as archive:
         infos = archive.infolist()
-        if number >= len(infos) or infos[number].is_dir():
+        if number >= len(infos) or _is_directory(infos[number]):
             raise UnsafeArchive(f"it has no file number {number}")
         info = infos[number]
+        if info.compress_type not in _METHODS:
+            raise UnsafeArchive(
+                f"file number {number} is packed by another method than slaves use; download the whole archive"
+            )
         if info.file_size > MAX_MEMBER_BYTES:
             raise UnsafeArchive(f"file number {number} has {info.file_size} bytes; download the whole archive")
         member = Member(number=number, name=info.filename, size_bytes=info.file_size, packed_bytes=info.compress_size)
@@ -102,6 +107,11 @@ def chunks(content: IO[bytes]) -> Iterator[bytes]:
     with _translated():
         while chunk := content.read(_CHUNK_BYTES):
             yield chunk
+
+
+def _is_directory(info: zipfile.ZipInfo) -> bool:
+    # Not info.is_dir(): Python 3.11's does not know that a name can be empty.
+    return info.filename.endswith("/")
 
 
 @contextmanager

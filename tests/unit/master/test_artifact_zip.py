@@ -106,6 +106,27 @@ def test_a_member_that_says_it_is_huge_is_refused() -> None:
         read(bytes(content), 0)
 
 
+def test_a_file_without_a_name_is_listed() -> None:
+    content = bytearray(packed(("n", b"nameless")))
+    begin, end = content.rfind(b"PK\x01\x02"), content.rfind(b"PK\x05\x06")
+    struct.pack_into("<I", content, end + 12, end - begin - 1)
+    struct.pack_into("<H", content, begin + 28, 0)
+    del content[begin + 46]
+
+    (member,) = list_members(FakeResults({"zip": bytes(content)}), "zip", len(content))
+
+    assert (member.name, member.size_bytes) == ("", 8)
+
+
+def test_a_method_that_takes_memory_without_limit_is_refused() -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a", b"aaa")
+
+    with pytest.raises(UnsafeArchive, match="another method"):
+        read(content.getvalue(), 0)
+
+
 def test_an_archive_that_is_gone_is_said_to_be() -> None:
     with pytest.raises(ResultNotFound):
         list_members(FakeResults({}), "zip", 100)
