@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from dist_test.master.documents import job_document, moment
 from dist_test.master.original import status_document
 from dist_test.master.pages.filters import standing
-from dist_test.master.pages.trace import trace_event
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import result_key
 from dist_test.model.summary import Counters
@@ -104,26 +103,6 @@ def test_a_job_names_its_page() -> None:
     assert document["url"] == "http://master:8081/job?job_id=a%2Bb"
     assert document["counters"]["failed_attempts"] == 5
     assert (document["running_attempts"], document["expected_seconds_left"]) == (2, 1.5)
-
-
-def test_an_attempt_that_ran_is_an_event_of_the_trace() -> None:
-    event = trace_event(JOB, ATTEMPT)
-
-    assert event is not None
-    assert (event["ts"], event["dur"], event["pid"]) == (2_000_000, 1_500_000, "slave-1")
-
-
-def test_a_trace_of_more_than_a_day_keeps_its_days() -> None:
-    started = NOON + timedelta(days=2)
-
-    event = trace_event(JOB, replace(ATTEMPT, started_at=started, finished_at=started + timedelta(seconds=1)))
-
-    assert event is not None
-    assert event["ts"] == 2 * 86_400 * 1_000_000
-
-
-def test_an_attempt_that_was_canceled_before_it_ran_is_not_in_the_trace() -> None:
-    assert trace_event(JOB, replace(ATTEMPT, started_at=None, outcome=Outcome.CANCELED)) is None
 
 
 def test_how_an_attempt_stands_is_said_in_words() -> None:

@@ -66,6 +66,18 @@ def test_the_download_keeps_the_rules_of_trace_events() -> None:
     assert len([event for event in events if event["ph"] == "b"]) == len(spans)
 
 
+def test_a_trace_of_more_than_a_day_keeps_its_days() -> None:
+    late = span(0, started=2 * 86_400 * SECOND, ended=2 * 86_400 * SECOND + 1)
+
+    (run,) = [event for event in events_of("job", iter([late]), now=0) if event["ph"] == "X"]
+
+    assert (run["ts"], run["dur"]) == (2 * 86_400 * SECOND, 1)
+
+
+def test_an_attempt_that_was_canceled_before_it_ran_is_not_in_the_download() -> None:
+    assert list(events_of("job", iter([span(0, "canceled", started=None)]), now=10 * SECOND)) == []
+
+
 def test_what_waits_is_no_run_of_the_download() -> None:
     handed_back = span(0, "waiting", ended=None)
 
