@@ -28,8 +28,9 @@ def test_a_lane_holds_one_thing_at_a_time_and_there_are_no_more_lanes_than_neede
 
     for (lane, _, end), (other, start, _) in itertools.combinations(placed, 2):
         assert lane != other or end <= start
-    at_once = max((sum(one <= start < end for one, end in runs) for start, _ in runs), default=0)
-    assert len({lane for lane, *_ in placed}) <= max(at_once, 1)
+    # What comes is one more than what has begun and not ended.
+    needed = [1 + sum(end > start for _, end in runs[:place]) for place, (start, _) in enumerate(runs)]
+    assert len({lane for lane, *_ in placed}) == max(needed, default=0)
 
 
 @pytest.mark.parametrize(
