@@ -4,17 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no annotations
 from playwright.sync_api import Browser, Page, expect
 
 from ..services.master.conftest import Master
 from . import world
 from .conftest import WIDTHS
+from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious
 
-FIRST_PAINT_MS = 1000
-FIRST_PAINT = """() => new Promise((resolve) => new PerformanceObserver((list) => {
-  for (const paint of list.getEntriesByName("first-contentful-paint")) resolve(paint.startTime);
-}).observe({ type: "paint", buffered: true }))"""
 PAGES = {
     "home": "/",
     "home-search": "/?q=nightly&state=failed",
@@ -180,15 +176,7 @@ def test_markup_of_users_is_shown_as_text(page: Page) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/?q=nightly", "/slave?slave_id=slave-0"])
 def test_the_first_paint_takes_less_than_a_second(page: Page, path: str) -> None:
-    paints = []
-    for _ in range(4):
-        page.goto(path)
-        paints.append(page.evaluate(FIRST_PAINT))
-    # The first one warms the server up; of the others the best, since the machine does other things too.
-    paint = min(paints[1:])
-
-    print(f"first paint of {path}: {paint:.0f} ms")
-    assert paint < FIRST_PAINT_MS
+    paint_at_once(page, path)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -201,14 +189,12 @@ def test_it_is_fit_for_screen_readers_phones_and_the_eye(
     for width_name, width in WIDTHS.items():
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(PAGES[name])
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} scrolls sideways"
+        refuse_scrolling_sideways(page)
         if name == "home":
             page.locator("#slave-slave-0 summary").click()
             page.locator("#gone > summary").click()
         page.screenshot(path=screenshots / f"{name}-{width_name}-{scheme}.png", full_page=True)
-        results = Axe().run(page)
-        serious = [v["id"] for v in results.response["violations"] if v["impact"] in ("serious", "critical")]
-        assert serious == [], results.generate_report()
+        refuse_serious(page)
     context.close()
 
 

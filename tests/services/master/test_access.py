@@ -25,6 +25,7 @@ OPEN = {
     "api.jobs",
     "api.job",
     "api.attempts",
+    "api.log",
     "api.slaves",
     "original.job_status",
     "original.tasks",
@@ -38,6 +39,13 @@ OPEN = {
     "web.home",
     "web.slave",
     "web.job",
+    "web.task",
+    "web.log",
+    "web.log_piece",
+    "web.raw_log",
+    "web.artifacts",
+    "web.artifact",
+    "web.confirm_cancel",
     "web.download",
     "web.trace",
     "web.trace_events",
@@ -47,7 +55,16 @@ OPEN = {
     "web.flaky",
     "static",
 }
-CLOSED = {"api.submit", "api.cancel", "original.submit_job", "original.cancel_job", "original.retry_task"}
+CLOSED = {
+    "api.submit",
+    "api.cancel",
+    "api.rerun",
+    "original.submit_job",
+    "original.cancel_job",
+    "original.retry_task",
+    "web.cancel",
+    "web.rerun",
+}
 
 
 def closed_requests(app: Flask) -> Iterator[tuple[str, str]]:
