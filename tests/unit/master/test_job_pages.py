@@ -34,6 +34,7 @@ def test_a_cursor_says_exactly_where(sort: AttemptSort, value: float | None) -> 
     [
         *((AttemptSort.TASK, text) for text in ("", "x", "1", "1.", "1.2.3", "5_1.2", "1234567890.0", "\u0661.0")),
         *((AttemptSort.LONGEST, text) for text in ("1.2", "nan_1.2", "inf_1.2", "_1.2", "1e_1.2", "1;2_1.2")),
+        *((AttemptSort.LONGEST, text) for text in ("1e+999_1.2", "-1e+999_1.2")),
     ],
 )
 def test_what_is_no_cursor_is_named(sort: AttemptSort, text: str) -> None:

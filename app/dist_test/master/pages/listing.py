@@ -1,5 +1,6 @@
 """The part of a job's attempts that a page of them shows: what its address says about filter, order and place."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ def read_cursor(text: str, sort: AttemptSort) -> Place:
     match = _CURSOR.fullmatch(text)
     if match is None or (match["value"] is None) != (sort is AttemptSort.TASK):
         raise _no_cursor(text)
-    return Place(_number(match["value"]), int(match["task"]), int(match["attempt"]))
+    value = _number(match["value"])
+    if value is not None and not math.isfinite(value):  # "1e+999", which no database takes
+        raise _no_cursor(text)
+    return Place(value, int(match["task"]), int(match["attempt"]))
 
 
 def _number(text: str | None) -> float | int | None:
