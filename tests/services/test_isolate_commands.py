@@ -226,3 +226,33 @@ def test_what_a_task_leaves_in_its_output_directory_is_uploaded(shell: Shell, se
     assert shell.run("download", "-I", server_url, "--hash", outputs["hash"], "-t", "got").returncode == 0
     assert (shell.directory / "got/d/f").read_text() == "made\n"
     assert list(scratch.iterdir()) == []
+
+
+def test_a_dump_into_what_is_no_file_leaves_it_in_place(shell: Shell, server_url: str) -> None:
+    pipe = shell.directory / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+
+    done = shell.run("batcharchive", "-I", server_url, f"-dump-json={pipe}", "--", gen_file(shell, "t"))
+    dumped = os.read(reader, 2**16)
+    os.close(reader)
+
+    assert done.returncode == 0
+    assert pipe.is_fifo()
+    assert list(json.loads(dumped)) == ["t"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(("--command", "'", "f"), 2), (("--command", "true", "-s", ".", "f"), 1)],
+    ids=["open quote", "directory as file"],
+)
+def test_what_cannot_be_done_is_told_without_a_traceback(
+    shell: Shell, server_url: str, arguments: tuple[str, ...], status: int
+) -> None:
+    shell.write("f", "content")
+
+    done = shell.run("archive", "-I", server_url, *arguments)
+
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr

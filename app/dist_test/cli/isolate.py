@@ -131,11 +131,11 @@ class _Batch:
         made = self.archiver.archive(
             root,
             [_marked(path) for path in paths],
-            command=shlex.split(options["command"] or ""),
+            command=_words(options["command"] or ""),
             **({"blacklist": options["blacklist"]} if options["blacklist"] else {}),
         )
         if options["isolated_path"]:
-            options["isolated_path"].write_bytes(made.isolated)
+            _write_isolated(options["isolated_path"], made.isolated)
         self._add(options["isolated_path"].stem if options["isolated_path"] else paths[0], made.digest, made.blobs)
 
     def finish(self, dump_json: Path | None) -> None:
@@ -212,11 +212,29 @@ def _marked(path: str) -> str:
     return f"{absolute}/" if is_directory or path.endswith("/") else absolute
 
 
-def _write_dump(path: Path, digests: dict[str, str]) -> None:
-    # Aside and renamed: a script that waits for the file must not read half of it.
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
+def _words(command: str) -> list[str]:
     try:
-        partial.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        return shlex.split(command)
+    except ValueError as exc:
+        raise click.UsageError(f"--command is {command!r}: {exc}.") from exc
+
+
+def _write_isolated(path: Path, isolated: bytes) -> None:
+    try:
+        path.write_bytes(isolated)
+    except OSError as exc:
+        raise IsolateError(f"{path} cannot be written: {exc.strerror}") from exc
+
+
+def _write_dump(path: Path, digests: dict[str, str]) -> None:
+    text = json.dumps(digests, indent=2, sort_keys=True) + "\n"
+    # Aside and renamed: a script that waits for the file must not read half of it. But root must not replace /dev/null.
+    partial = path.parent / f"{path.name}.{os.getpid()}"
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        partial.write_text(text, encoding="utf-8")
         partial.rename(path)
     except OSError as exc:
         raise IsolateError(f"{path} cannot be written: {exc.strerror}") from exc
@@ -235,6 +253,8 @@ def _download_tree(client: "IsolateClient", settings: ClientSettings, isolated_h
     from dist_test.running.cached import entries_of
     from dist_test.running.tree import write_tree
 
+    if target.exists() and not target.is_dir():
+        raise IsolateError(f"{target} is not a directory; give another --target")
     if target.exists() and any(target.iterdir()):
         raise IsolateError(f"{target} is not empty; give another --target, or remove it first")
     limits = CacheLimits.of(settings.cache)
