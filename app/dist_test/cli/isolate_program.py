@@ -1,16 +1,13 @@
 """`isolate`: the commands of `dist-test isolate` under the bare name that build scripts call."""
 
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
 from dist_test import __version__
-from dist_test.cli.exit_status import ExitStatus
 from dist_test.cli.isolate import isolate
-from dist_test.cli.messages import say
-from dist_test.errors import DistTestError
+from dist_test.cli.program import run
 
 
 @click.group(
@@ -47,11 +44,7 @@ def version() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command, by default the one on the program's command line, and exit."""
-    try:
-        program.main(arguments, prog_name="isolate")
-    except DistTestError as exc:
-        say(str(exc))
-    sys.exit(ExitStatus.ERROR)
+    run(program.main, arguments, "isolate")
 
 
 if __name__ == "__main__":

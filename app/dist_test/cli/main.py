@@ -4,7 +4,6 @@ A command's module is imported when the command is used, so that `dist-test --he
 """
 
 import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -12,9 +11,7 @@ from typing import NoReturn
 import click
 
 from dist_test import __version__
-from dist_test.cli.exit_status import ExitStatus
-from dist_test.cli.messages import say
-from dist_test.errors import DistTestError
+from dist_test.cli.program import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +75,7 @@ def dist_test() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command, by default the one on the program's command line, and exit."""
-    try:
-        dist_test.main(arguments, prog_name="dist-test")
-    except DistTestError as exc:
-        say(str(exc))
-    sys.exit(ExitStatus.ERROR)
+    run(dist_test.main, arguments, "dist-test")
 
 
 if __name__ == "__main__":

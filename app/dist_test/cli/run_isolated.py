@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from dist_test.errors import ConfigurationError, DistTestError
 from dist_test.isolate.cache import BlobCache, BlobSource, CacheLimits
 from dist_test.isolate.client import IsolateClient
 from dist_test.isolate.digest import digest_bytes, is_digest
+from dist_test.model.job import MAX_TIMEOUT_SECONDS
 from dist_test.settings import ClientSettings, load_client_settings
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,20 @@ _REFUSED = {
     "named_cache": "there are no named caches here",
     "output": "write what is to be kept to ${ISOLATED_OUTDIR}",
 }
+
+
+class Seconds(click.FloatRange):
+    """Seconds, a week's at most, as for a task on the cluster."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. A range alone lets `nan` pass."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return number
+
+
+SECONDS = Seconds(0, MAX_TIMEOUT_SECONDS)
 
 
 @click.command("run-isolated", cls=PythonCommand)
@@ -48,8 +64,8 @@ _REFUSED = {
 @click.option("--raw-cmd", is_flag=True, help="Run ARGUMENTS instead of the task's own command.")
 @click.option("--relative-cwd", metavar="DIR", help="Run it in this directory of its tree, not in its own.")
 @click.option("--env", metavar="K=V", multiple=True, help="Set a variable for it.")
-@click.option("--hard-timeout", metavar="SECONDS", type=click.FloatRange(0), help="Its time limit; default: none.")
-@click.option("--grace-period", metavar="SECONDS", type=click.FloatRange(0), help="From SIGTERM to SIGKILL then.")
+@click.option("--hard-timeout", metavar="SECONDS", type=SECONDS, help="Its time limit; default: none.")
+@click.option("--grace-period", metavar="SECONDS", type=SECONDS, help="From SIGTERM to SIGKILL then.")
 @click.option("--json", "json_path", metavar="FILE", type=Path, help="Write here how it ended, and exit 0.")
 @click.option("-v", "--verbose", count=True, help="Say what is being done.")
 @click.option("-l", "--log-file", metavar="FILE", type=Path, help="Write that to a file as well.")
@@ -63,7 +79,7 @@ _REFUSED = {
 @click.option("--output", multiple=True, hidden=True)
 @click.argument("extra_args", metavar="[-- ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 def run_isolated(**said: Any) -> NoReturn:
-    """Run one task on this machine, as a slave would, but as yourself and without a time limit.
+    """Run one task on this machine, as a slave would, but as yourself and without its time limit.
 
     HASH is the part before the dot of a task's id. What follows -- is added to the task's command. The command's
     output comes at its end; exits with its exit code, 128 + N when signal N ended it.

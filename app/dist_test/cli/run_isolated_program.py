@@ -8,8 +8,7 @@ import click
 
 from dist_test import __version__
 from dist_test.cli.exit_status import ExitStatus
-from dist_test.cli.messages import say
-from dist_test.errors import DistTestError
+from dist_test.cli.program import run
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -20,11 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(ExitStatus.SUCCESS)
     from dist_test.cli.run_isolated import run_isolated
 
-    try:
-        run_isolated.main(words, prog_name="run_isolated")
-    except DistTestError as exc:
-        say(str(exc))
-    sys.exit(ExitStatus.ERROR)
+    run(run_isolated.main, words, "run_isolated")
 
 
 if __name__ == "__main__":

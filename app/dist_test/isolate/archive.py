@@ -7,6 +7,7 @@ stays a link while it leads to somewhere in the tree; one that leads out of it i
 # Plain strings: a Path costs more than the system call that it is made for.
 # ruff: noqa: PTH112, PTH115, PTH116, PTH118, PTH120
 
+import errno
 import os
 import re
 import stat
@@ -185,6 +186,7 @@ def _look(path: str, top: str) -> _Found:
         found = os.lstat(path)
         if stat.S_ISLNK(found.st_mode):
             target = os.readlink(path)
+            _refuse_circle(path, target)
             if _stays_inside(path, target, top):
                 return _Found(path, relative, found, target)
             found = _stat_outside(path, target)
@@ -203,6 +205,15 @@ def _stays_inside(path: str, target: str, top: str) -> bool:
         return False
     by_name = os.path.normpath(os.path.join(os.path.dirname(path), target))
     return _is_below(by_name, top) and _is_below(os.path.realpath(path), os.path.realpath(top))
+
+
+def _refuse_circle(path: str, target: str) -> None:
+    """Refuse a link that leads back to itself: it could not be fetched again."""
+    try:
+        os.stat(path)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise IsolateError(f"{path} is a link to {target}, which leads back to it; remove it") from exc
 
 
 def _stat_outside(path: str, target: str) -> os.stat_result:

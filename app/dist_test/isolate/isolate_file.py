@@ -106,11 +106,9 @@ def parse_gen_file(content: str) -> ArchiveOptions:
     if not isinstance(document, dict) or document.get("version") != 1:
         raise InvalidIsolate('it must be a JSON object with "version": 1')
     directory, arguments = document.get("dir"), document.get("args")
-    if not isinstance(directory, str) or not os.path.isabs(directory):  # noqa: PTH117 -- a text
+    if not isinstance(directory, str) or not os.path.isabs(directory) or not _is_word(directory):  # noqa: PTH117 -- a text
         raise InvalidIsolate(f"dir is {directory!r}; it must be an absolute directory")
-    if not isinstance(arguments, list) or not all(isinstance(argument, str) for argument in arguments):
-        raise InvalidIsolate(f"args is {arguments!r}; it must be a list of texts")
-    return parse_archive_arguments(arguments, Path(directory))
+    return parse_archive_arguments(_texts(arguments, "args"), Path(directory))
 
 
 def parse_archive_arguments(arguments: Sequence[str], directory: Path) -> ArchiveOptions:
@@ -285,7 +283,18 @@ def _last(values: Mapping[str, list[str]], flag: str) -> str:
 def _texts(value: object, what: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidIsolate(f"{what} is {value!r}; it must be a list of texts")
+    for item in value:
+        if not _is_word(item):
+            raise InvalidIsolate(f"{what} has {item!r}, which no file and no argument can be called; take it out")
     return value
+
+
+def _is_word(text: str) -> bool:
+    """Whether the system could be given it. Names that are not UTF-8 are surrogates from U+DC80 on."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _refuse_unknown(keys: Iterable[object], known: frozenset[str], what: str) -> None:

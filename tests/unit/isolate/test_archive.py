@@ -159,6 +159,7 @@ def test_an_absolute_link_into_the_tree_becomes_a_file_too(archiver: Archiver, t
         ("out-directory", "outside of the tree; link"),
         ("../outside", "not below"),
         ("link/x", "goes through link"),
+        ("loop", "a link to loop, which leads back to it"),
     ],
 )
 def test_what_cannot_be_archived_is_named(archiver: Archiver, top: Path, path: str, message: str) -> None:
@@ -168,6 +169,7 @@ def test_what_cannot_be_archived_is_named(archiver: Archiver, top: Path, path: s
     (top / "out-missing").symlink_to("/nonexistent/x")
     (top / "out-directory").symlink_to("/")
     (top / "link").symlink_to("directory")
+    (top / "loop").symlink_to("loop")
     with pytest.raises(IsolateError, match=message):
         archiver.archive(top, [f"{top}/link", os.path.normpath(top / path) + "/" * path.endswith("/")])
 

@@ -77,6 +77,8 @@ def test_gsons_escapes_are_those_of_json() -> None:
         pytest.param("{'variables': {'files': 'a'}}", id="files as text"),
         pytest.param("{'variables': {'files': ['a\\\\b']}}", id="backslash"),
         pytest.param("{'variables': {'command': [1]}}", id="number in command"),
+        pytest.param("{'variables': {'command': ['\\ud800']}}", id="half a character in command"),
+        pytest.param("{'variables': {'files': ['a\\0b']}}", id="NUL in files"),
         pytest.param("{'variables': {'read_only': 3}}", id="read_only 3"),
         pytest.param("{'conditions': {}}", id="conditions as dict"),
         pytest.param("{'conditions': [['OS==1', {'variables': {}}, {}]]}", id="else branch"),
@@ -230,6 +232,8 @@ def test_every_kind_of_variable_and_blacklist_is_read() -> None:
         pytest.param('{"version": 1, "dir": "/d", "args": ["-i", "i"]}', id="no isolated"),
         pytest.param('{"version": 1, "dir": "/d", "args": ["-s", "s"]}', id="no isolate"),
         pytest.param('{"version": 1, "dir": "/d", "args": ["-i", "i", "-s"]}', id="flag without value"),
+        pytest.param('{"version": 1, "dir": "/d", "args": ["-i", "i\\u0000", "-s", "s"]}', id="NUL in args"),
+        pytest.param('{"version": 1, "dir": "/d", "args": ["-i", "\\ud800", "-s", "s"]}', id="half a character"),
         pytest.param('{"version": 1, "dir": "/d", "args": ["-i", "i", "-s", "s", "x"]}', id="positional"),
         pytest.param('{"version": 1, "dir": "/d", "args": ["-i", "i", "-s", "s", "--x=1"]}', id="unknown flag"),
         pytest.param(
