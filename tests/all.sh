@@ -12,12 +12,12 @@ if [ $# -gt 0 ]; then
 fi
 
 log=$(mktemp)
-.venv/bin/pytest tests/testbed >"$log" 2>&1 &
+.venv/bin/pytest tests/testbed --durations=10 >"$log" 2>&1 &
 hosts=$!
 # Hosts that are up are taken down by pytest when it is interrupted.
 trap 'kill -INT $hosts 2>/dev/null; wait $hosts; rm -f "$log"; exit 130' INT TERM
 
-.venv/bin/pytest --ignore=tests/testbed
+.venv/bin/pytest --ignore=tests/testbed --durations=25
 rest=$?
 echo "The half on hosts:"
 wait $hosts

@@ -125,9 +125,8 @@ def processes_in(directory: Path) -> list[str]:
     return found
 
 
-def test_the_readme_does_what_it_says(checkout: Path) -> None:
-    blocks = steps((ROOT / "README.md").read_text(encoding="utf-8"))
-    ran = run(script(blocks), checkout)
+def check(ran: "subprocess.CompletedProcess[str]", blocks: Sequence[Step], directory: Path) -> None:
+    """Have each block have printed what it is shown to print, and no process be left."""
     assert ran.returncode == 0, ran.stdout
     outputs = ran.stdout.split("@@@\n")[1:]
     assert len(outputs) == len(blocks)
@@ -135,9 +134,15 @@ def test_the_readme_does_what_it_says(checkout: Path) -> None:
         step.commands: lines
         for step, output in zip(blocks, outputs, strict=True)
         if (lines := missing_lines(step.shown, output))
-    }  # fmt: skip
+    }
     assert missing == {}, ran.stdout
-    assert processes_in(checkout) == []
+    assert processes_in(directory) == []
+
+
+def test_the_readme_does_what_it_says(checkout: Path) -> None:
+    blocks = steps((ROOT / "README.md").read_text(encoding="utf-8"))
+    ran = run(script(blocks), checkout)
+    check(ran, blocks, checkout)
 
 
 def test_a_line_that_is_not_printed_is_noticed() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..readable import copy_packages
-from .test_readme import ROOT, checkout, missing_lines, processes_in, run, script, steps
+from .test_readme import ROOT, check, checkout, run, script, steps
 
 __all__ = ["checkout"]
 
@@ -21,13 +21,4 @@ def test_the_tutorial_does_what_it_says(checkout: Path) -> None:
 
     ran = run(script(blocks).replace(INSTALL, f"cp -r {packages} deps\n"), checkout)
 
-    assert ran.returncode == 0, ran.stdout
-    outputs = ran.stdout.split("@@@\n")[1:]
-    assert len(outputs) == len(blocks)
-    missing = {
-        step.commands: lines
-        for step, output in zip(blocks, outputs, strict=True)
-        if (lines := missing_lines(step.shown, output))
-    }
-    assert missing == {}, ran.stdout
-    assert processes_in(checkout) == []
+    check(ran, blocks, checkout)

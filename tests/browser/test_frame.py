@@ -38,7 +38,7 @@ def test_the_api_page_fits_and_is_fit_for_a_screen_reader(
     page.goto(API)
 
     refuse_scrolling_sideways(page)
-    refuse_serious(page)
+    refuse_serious(page, width, scheme)
     context.close()
 
 

@@ -197,5 +197,5 @@ def test_the_pages_fit_and_are_fit_for_a_screen_reader(
         page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png")
 
         refuse_scrolling_sideways(page)
-        refuse_serious(page)
+        refuse_serious(page, width, scheme)
     context.close()

@@ -194,7 +194,7 @@ def test_it_is_fit_for_screen_readers_phones_and_the_eye(
             page.locator("#slave-slave-0 summary").click()
             page.locator("#gone > summary").click()
         page.screenshot(path=screenshots / f"{name}-{width_name}-{scheme}.png", full_page=True)
-        refuse_serious(page)
+        refuse_serious(page, width_name, scheme)
     context.close()
 
 

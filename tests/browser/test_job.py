@@ -49,9 +49,9 @@ def test_pages_are_fit_for_screen_readers_and_phones(page: Page, screenshots: Pa
         page.goto(PAGES[name])
         page.screenshot(path=screenshots / f"{name}-{width_name}-{scheme}.png")
         refuse_scrolling_sideways(page)
-    for summary in page.locator("summary").all()[:2]:
-        summary.click()
-    refuse_serious(page)
+        for summary in page.locator("summary").all()[:2]:
+            summary.click()
+        refuse_serious(page, width_name, scheme)
 
 
 @pytest.mark.parametrize(

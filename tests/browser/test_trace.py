@@ -336,5 +336,5 @@ def test_the_trace_fits_and_is_fit_for_a_screen_reader(
         page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png")
 
         refuse_scrolling_sideways(page)
-        refuse_serious(page)
+        refuse_serious(page, width, scheme)
     context.close()
