@@ -29,6 +29,12 @@ def refuse_scrolling_sideways(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, page.url
 
 
+def texts(page: Page, selector: str) -> list[str]:
+    """The texts of all such elements, once the page is whole: a click only waits for the new page to begin."""
+    page.wait_for_load_state()
+    return page.locator(selector).all_inner_texts()
+
+
 def paint_at_once(page: Page, path: str) -> None:
     """Have the first paint within FIRST_PAINT_MS, by the browser's own clock; print when it was.
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from ..services.master.conftest import Master
 from . import world
 from .conftest import WIDTHS
-from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious
+from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious, texts
 
 HISTORY = f"/test?project={world.PROJECT}&description={world.FLAKY_TEST}"
 MARKUP = quote(world.MARKUP)
@@ -89,15 +89,15 @@ def test_the_order_of_tests_can_be_chosen(page: Page) -> None:
 
 def test_pages_of_many_tests_follow_one_another(page: Page) -> None:
     page.goto("/tests?project=hadoop")
-    first = page.locator("tbody th a").all_inner_texts()
+    first = texts(page, "tbody th a")
 
     page.get_by_role("link", name="Next").click()
-    second = page.locator("tbody th a").all_inner_texts()
+    second = texts(page, "tbody th a")
     page.get_by_role("link", name="Previous").click()
 
     assert len(first) == len(second) == 50
     assert first[-1] < second[0]
-    assert page.locator("tbody th a").all_inner_texts() == first
+    assert texts(page, "tbody th a") == first
 
 
 def test_the_history_of_a_flaky_test_has_figures_and_failures(page: Page) -> None:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from ..services.master.conftest import Master
 from . import world
 from .conftest import WIDTHS
-from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious
+from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious, texts
 
 PAGES = {
     "home": "/",
@@ -27,7 +27,7 @@ FAILING = ("slave-unknown", "not-found", "bad-parameter")
 
 def jobs(page: Page) -> list[str]:
     """The ids of the jobs that are listed."""
-    return page.locator("#jobs tbody th a").all_inner_texts()
+    return texts(page, "#jobs tbody th a")
 
 
 @pytest.fixture
@@ -102,8 +102,8 @@ def test_fields_and_states_narrow_the_list_together(page: Page) -> None:
     expect(page.get_by_label("Jobs by state").locator("[aria-current]")).to_have_text("failed")
     expect(page.get_by_label("Owner", exact=True)).to_have_value("ann")
     assert world.FAILED in jobs(page)
-    assert set(page.locator("#jobs tbody .chip").all_inner_texts()) == {"failed"}
-    owners = page.locator("#jobs tbody td:nth-child(6)").all_inner_texts()
+    assert set(texts(page, "#jobs tbody .chip")) == {"failed"}
+    owners = texts(page, "#jobs tbody td:nth-child(6)")
     assert set(owners) == {"ann"}
 
 
@@ -113,7 +113,7 @@ def test_an_owner_is_a_link_to_their_jobs(page: Page) -> None:
     page.locator("#jobs").get_by_role("link", name="cat", exact=True).first.click()
 
     assert world.BIG in jobs(page)
-    assert set(page.locator("#jobs tbody td:nth-child(6)").all_inner_texts()) == {"cat"}
+    assert set(texts(page, "#jobs tbody td:nth-child(6)")) == {"cat"}
 
 
 def test_all_history_is_paged_there_and_back(page: Page) -> None:

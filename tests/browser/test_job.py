@@ -15,7 +15,7 @@ from dist_test.storage.results import Bucket
 from ..services.master.conftest import Master
 from . import world
 from .conftest import WIDTHS
-from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious
+from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious, texts
 
 TASK = f"job_id={world.FAILED}&task_id={world.HASH}.0"
 LOG = f"{TASK}&attempt=2&log=stderr"
@@ -72,7 +72,7 @@ def test_the_first_paint_of_a_job_of_100_000_attempts_takes_less_than_a_second(p
 
 
 def names(page: Page) -> list[str]:
-    return page.locator("#list tbody summary").all_inner_texts()
+    return texts(page, "#list tbody summary")
 
 
 def test_counts_headings_and_pages_lead_through_100_000_attempts(page: Page) -> None:
@@ -212,7 +212,7 @@ def test_a_task_shows_its_attempts_and_any_log(page: Page) -> None:
     page.locator("summary").first.click()
     page.get_by_role("link", name="All attempts of this task").first.click()
 
-    assert page.locator("#lineage tbody th").all_inner_texts() == ["Attempt 0", "Attempt 1", "Attempt 2"]
+    assert texts(page, "#lineage tbody th") == ["Attempt 0", "Attempt 1", "Attempt 2"]
     page.locator("#attempt-1").get_by_role("link", name="stdout").click()
     expect(page.locator("pre.log")).to_contain_text("block 1999 replicated")
 
