@@ -1,28 +1,30 @@
 """A real browser before a real master whose database has what pages are for. The session shares it: only read it."""
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from dist_test.local.daemons import Beanstalkd, MariaDb, SeaweedFs
-from dist_test.settings import MysqlSettings
+from dist_test.settings import BeanstalkSettings, MysqlSettings, load_master_settings
 from dist_test.storage.database import Database
 from dist_test.storage.migrate import migrate
 from dist_test.storage.results import Bucket
 
 from ..accounts import grant_all, make_accounts
 from ..services.conftest import beanstalkd, create_database, mariadb, mysql_settings, seaweedfs
-from ..services.master.conftest import PASSWORD, USER, Master
+from ..services.master.conftest import Master, master_environ
 from . import world
 
 __all__ = ["beanstalkd", "mariadb", "seaweedfs"]
 
 CHROMIUM = "/usr/bin/chromium"
 BUCKET = "dist-test-browser-tests"
+TIME_TO_RUN = timedelta(minutes=2)
 WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1400}
 
 
@@ -50,20 +52,6 @@ def browser_database(mariadb: MariaDb) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def bucket(seaweedfs: SeaweedFs) -> Bucket:
-    """The bucket of the browser's master."""
-    bucket = Bucket(
-        BUCKET,
-        endpoint_url=seaweedfs.endpoint_url,
-        access_key=seaweedfs.access_key,
-        secret_key=seaweedfs.secret_key,
-        region=seaweedfs.region,
-    )
-    bucket.ensure_exists()
-    return bucket
-
-
-@pytest.fixture(scope="session")
 def browser_accounts(mariadb: MariaDb, browser_database: Database) -> Mapping[str, MysqlSettings]:
     """Logins of the programs to the browser's database."""
     settings = make_accounts(mariadb, browser_database.settings.database)
@@ -76,25 +64,18 @@ def environ(
     browser_accounts: Mapping[str, MysqlSettings], beanstalkd: Beanstalkd, seaweedfs: SeaweedFs
 ) -> dict[str, str]:
     """The environment of a master that lets loopback, where the browser is, change things."""
-    mysql = browser_accounts["master"]
-    return {
-        "MYSQL_HOST": mysql.host,
-        "MYSQL_PORT": str(mysql.port),
-        "MYSQL_USER": mysql.user,
-        "MYSQL_PWD": mysql.password,
-        "MYSQL_DB": mysql.database,
-        "BEANSTALK_HOST": beanstalkd.host,
-        "BEANSTALK_PORT": str(beanstalkd.port),
-        "BEANSTALK_TUBE": "browser",
-        "AWS_ACCESS_KEY": seaweedfs.access_key,
-        "AWS_SECRET_KEY": seaweedfs.secret_key,
-        "AWS_ENDPOINT_URL": seaweedfs.endpoint_url,
-        "AWS_REGION": seaweedfs.region,
-        "TEST_RESULT_BUCKET": BUCKET,
-        "DIST_TEST_ACCOUNTS": json.dumps({USER: PASSWORD}),
-        "DIST_TEST_MASTER_RECONCILE_SECONDS": "3600",  # the rows are made by hand: nobody shall mend them
-        "HOME": "/nonexistent",
-    }
+    beanstalk = BeanstalkSettings(host=beanstalkd.host, port=beanstalkd.port, tube="browser", time_to_run=TIME_TO_RUN)
+    # The rows are made by hand: nobody shall mend them.
+    unmended = {"DIST_TEST_MASTER_RECONCILE_SECONDS": "3600"}
+    return master_environ(browser_accounts["master"], beanstalk, seaweedfs, bucket=BUCKET) | unmended
+
+
+@pytest.fixture(scope="session")
+def bucket(environ: dict[str, str]) -> Bucket:
+    """The bucket of the browser's master."""
+    bucket = Bucket.of(load_master_settings(environ).aws)
+    bucket.ensure_exists()
+    return bucket
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +106,26 @@ def page(browser: Browser, master: Master) -> Iterator[Page]:
     yield page
     context.close()
     assert troubles == []
+
+
+OpenPage = Callable[[str, str], Page]
+
+
+@pytest.fixture
+def open_page(browser: Browser, master: Master) -> Iterator[OpenPage]:
+    """Open pages of one of WIDTHS and in `light` or `dark` colours."""
+    with ExitStack() as stack:
+
+        def open_one(width: str, scheme: str) -> Page:
+            context = browser.new_context(
+                base_url=master.url,
+                viewport={"width": WIDTHS[width], "height": 900},
+                color_scheme="dark" if scheme == "dark" else "light",
+            )
+            stack.callback(context.close)
+            return context.new_page()
+
+        yield open_one
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -10,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from ..services.master.conftest import Master
 from . import world
-from .conftest import WIDTHS
+from .conftest import WIDTHS, OpenPage
 from .looks import paint_at_once, refuse_scrolling_sideways, refuse_serious, texts
 
 HISTORY = f"/test?project={world.PROJECT}&description={world.FLAKY_TEST}"
@@ -187,15 +186,12 @@ def test_the_first_paint_is_quick_beside_a_hundred_thousand_attempts(page: Page,
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_pages_fit_and_are_fit_for_a_screen_reader(
-    browser: Browser, master: Master, screenshots: Path, width: str, scheme: Any
+    open_page: OpenPage, screenshots: Path, width: str, scheme: str
 ) -> None:
-    viewport: Any = {"width": WIDTHS[width], "height": 900}
-    context = browser.new_context(base_url=master.url, viewport=viewport, color_scheme=scheme)
-    page = context.new_page()
+    page = open_page(width, scheme)
     for name, path in PAGES.items():
         page.goto(path)
         page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png")
 
         refuse_scrolling_sideways(page)
         refuse_serious(page, width, scheme)
-    context.close()

@@ -16,7 +16,7 @@ from dist_test.storage.database import Database
 from ..services.master.conftest import Master
 from ..trace_rules import broken_rules
 from . import world
-from .conftest import WIDTHS
+from .conftest import WIDTHS, OpenPage
 from .looks import refuse_scrolling_sideways, refuse_serious
 
 FRAME_MS = 20
@@ -322,11 +322,9 @@ def test_markup_in_names_stays_text(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_trace_fits_and_is_fit_for_a_screen_reader(
-    browser: Browser, master: Master, screenshots: Path, width: str, scheme: Any
+    open_page: OpenPage, screenshots: Path, width: str, scheme: str
 ) -> None:
-    viewport: Any = {"width": WIDTHS[width], "height": 900}
-    context = browser.new_context(base_url=master.url, viewport=viewport, color_scheme=scheme)
-    page = context.new_page()
+    page = open_page(width, scheme)
     for name, path in {
         "trace": FAILED_PAGE,
         "trace-big": BIG_PAGE,
@@ -337,4 +335,3 @@ def test_the_trace_fits_and_is_fit_for_a_screen_reader(
 
         refuse_scrolling_sideways(page)
         refuse_serious(page, width, scheme)
-    context.close()

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import Task
 from dist_test.storage.database import Database
-from dist_test.storage.jobs import FILTERS, MAX_PAGE, AttemptFilter, AttemptRecord, attempts_query
+from dist_test.storage.jobs import MAX_PAGE, AttemptFilter, AttemptRecord, attempts_query, matching
 from dist_test.storage.schema import AnyRow, attempts, tasks
 from dist_test.storage.submissions import task_from_row
 
@@ -180,14 +180,8 @@ _PLACE = (attempts.c.task_index, attempts.c.attempt)
 
 def _keys(job_key: int, only: AttemptFilter | None, search: str) -> Select[Any]:
     query = select(*(attempts.c[name] for name in _KEY)).where(attempts.c.job_key == job_key)
-    if only is AttemptFilter.FLAKY:
-        # Once for all: asked of each attempt it takes a second.
-        flaky = select(attempts.c.task_index).where(
-            attempts.c.job_key == job_key, attempts.c.outcome == "succeeded", attempts.c.prior_failures > 0
-        )
-        query = query.where(attempts.c.task_index.in_(flaky))
-    elif only is not None:
-        query = query.where(FILTERS[only])
+    if only is not None:
+        query = query.where(matching(only, job_key))
     if search:
         described = select(tasks.c.task_index).where(
             tasks.c.job_key == job_key, tasks.c.description.contains(search, autoescape=True)

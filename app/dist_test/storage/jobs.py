@@ -213,7 +213,7 @@ class Jobs:
         """A page of a job's attempts by task, then attempt; `search` is looked for in descriptions and slaves."""
         query = attempts_query(job_key).limit(min(limit, MAX_PAGE))
         if only is not None:
-            query = query.where(FILTERS[only])
+            query = query.where(matching(only, job_key))
         if search:
             query = query.where(
                 or_(tasks.c.description.contains(search, autoescape=True), attempts.c.slave_id == search)
@@ -299,13 +299,7 @@ def _state(row: AnyRow) -> str:
     return "running" if row.is_leased else "queued"
 
 
-_LATER_SUCCESS = text("""
-    EXISTS (SELECT 1 FROM attempts AS later
-            WHERE later.job_key = attempts.job_key AND later.task_index = attempts.task_index
-              AND later.outcome = 'succeeded' AND later.prior_failures > 0)
-""")
-
-FILTERS: dict[AttemptFilter, ColumnElement[bool]] = {
+_FILTERS: dict[AttemptFilter, ColumnElement[bool]] = {
     AttemptFilter.QUEUED: and_(attempts.c.finished_at.is_(None), func.coalesce(_IS_LEASED, False).is_(False)),
     AttemptFilter.RUNNING: and_(attempts.c.finished_at.is_(None), _IS_LEASED),
     AttemptFilter.FINISHED: attempts.c.finished_at.is_not(None),
@@ -313,5 +307,15 @@ FILTERS: dict[AttemptFilter, ColumnElement[bool]] = {
     AttemptFilter.FAILED: attempts.c.outcome != Outcome.SUCCEEDED,
     AttemptFilter.TIMED_OUT: attempts.c.outcome == Outcome.TIMED_OUT,
     AttemptFilter.CANCELED: attempts.c.outcome == Outcome.CANCELED,
-    AttemptFilter.FLAKY: and_(_LATER_SUCCESS),
 }
+
+
+def matching(only: AttemptFilter, job_key: int) -> ColumnElement[bool]:
+    """The condition on a job's attempts. PURE."""
+    if only is not AttemptFilter.FLAKY:
+        return _FILTERS[only]
+    # Once for all: asked of each of 100,000 attempts it takes a second.
+    flaky = select(attempts.c.task_index).where(
+        attempts.c.job_key == job_key, attempts.c.outcome == Outcome.SUCCEEDED, attempts.c.prior_failures > 0
+    )
+    return attempts.c.task_index.in_(flaky)

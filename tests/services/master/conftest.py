@@ -17,7 +17,7 @@ from dist_test.master.application import create_app
 from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
-from dist_test.settings import BeanstalkSettings, MasterSettings, load_master_settings
+from dist_test.settings import BeanstalkSettings, MasterSettings, MysqlSettings, load_master_settings
 from dist_test.storage.claims import Claim, Claims
 from dist_test.storage.database import Database
 from dist_test.storage.finishes import Finishes, Result
@@ -77,27 +77,34 @@ def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-@pytest.fixture
-def environ(master_database: Database, beanstalk_settings: BeanstalkSettings, seaweedfs: SeaweedFs) -> dict[str, str]:
-    """The environment of a master: its rights in the database, one account, loopback allowed as by default."""
-    mysql = master_database.settings
+def master_environ(
+    mysql: MysqlSettings, beanstalk: BeanstalkSettings, seaweedfs: SeaweedFs, *, bucket: str
+) -> dict[str, str]:
+    """The environment of a master on the session's servers, with one account; loopback is allowed as by default."""
     return {
         "MYSQL_HOST": mysql.host,
         "MYSQL_PORT": str(mysql.port),
         "MYSQL_USER": mysql.user,
         "MYSQL_PWD": mysql.password,
         "MYSQL_DB": mysql.database,
-        "BEANSTALK_HOST": beanstalk_settings.host,
-        "BEANSTALK_PORT": str(beanstalk_settings.port),
-        "BEANSTALK_TUBE": beanstalk_settings.tube,
+        "BEANSTALK_HOST": beanstalk.host,
+        "BEANSTALK_PORT": str(beanstalk.port),
+        "BEANSTALK_TUBE": beanstalk.tube,
         "AWS_ACCESS_KEY": seaweedfs.access_key,
         "AWS_SECRET_KEY": seaweedfs.secret_key,
         "AWS_ENDPOINT_URL": seaweedfs.endpoint_url,
         "AWS_REGION": seaweedfs.region,
-        "TEST_RESULT_BUCKET": BUCKET,
+        "TEST_RESULT_BUCKET": bucket,
         "DIST_TEST_ACCOUNTS": json.dumps({USER: PASSWORD}),
-        "DIST_TEST_MASTER_MAX_BODY_BYTES": "8M",
         "HOME": "/nonexistent",
+    }
+
+
+@pytest.fixture
+def environ(master_database: Database, beanstalk_settings: BeanstalkSettings, seaweedfs: SeaweedFs) -> dict[str, str]:
+    """The environment of a master: its rights in the database, one account, loopback allowed as by default."""
+    return master_environ(master_database.settings, beanstalk_settings, seaweedfs, bucket=BUCKET) | {
+        "DIST_TEST_MASTER_MAX_BODY_BYTES": "8M"
     }
 
 
@@ -116,14 +123,7 @@ def service(settings: MasterSettings, master_database: Database, queues: Queues)
 @pytest.fixture
 def bucket(settings: MasterSettings) -> Bucket:
     """The bucket of logs and artifacts."""
-    aws = settings.aws
-    bucket = Bucket(
-        aws.bucket,
-        endpoint_url=aws.endpoint_url,
-        access_key=aws.access_key,
-        secret_key=aws.secret_key,
-        region=aws.region,
-    )
+    bucket = Bucket.of(settings.aws)
     bucket.ensure_exists()
     return bucket
 
