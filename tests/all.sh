@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Run the whole suite in two halves side by side, since either mostly waits: for hosts, browsers and disks, or for clocks.
 # Only the second half runs tasks as users of this machine, where two clusters would end each other's.
 #
@@ -14,6 +14,8 @@ fi
 first="tests/testbed tests/browser tests/conformance tests/inventories tests/roles tests/unit"
 
 log=$(mktemp)
+# With job control, as a job without it ignores SIGINT, and so would every program that its tests interrupt.
+set -m
 # shellcheck disable=SC2086  # words
 .venv/bin/pytest $first --durations=25 >"$log" 2>&1 &
 half=$!

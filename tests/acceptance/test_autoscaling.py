@@ -176,19 +176,18 @@ def test_a_leader_that_was_frozen_before_its_purchase_does_not_make_it(farm: Far
     first = Autoscaler(write_configuration(farm, endpoint, "first", interval_s=4))
     autoscalers.callback(first.stop)
     wait(lambda: len(cloud.calls) > 4, 30, first.log_path.read_text)
-    listed_at = 0.0
+    looked_at = 0.0
     frozen: list[int] = []
 
     def freeze(call: Call) -> None:
-        """Stop the leader when it asks for the target that it is to raise: a second look, right after a listing."""
-        nonlocal listed_at
-        if call.names.get("instanceGroupManager") != "spot-b" or frozen:
+        """Stop the leader when it asks for the target that it is to raise: a second look in the same round."""
+        nonlocal looked_at
+        if (call.names.get("instanceGroupManager"), call.action) != ("spot-b", "get") or frozen:
             return
-        if call.action == "listManagedInstances":
-            listed_at = time.monotonic()
-        if call.action == "get" and time.monotonic() - listed_at < 2.0:
+        if time.monotonic() - looked_at < 3.5:  # rounds begin 4 s apart
             os.kill(first.process.pid, signal.SIGSTOP)
             frozen.append(first.process.pid)
+        looked_at = time.monotonic()
 
     cloud.on_call = freeze
     farm.submit("j", {"isolate_hash": farm.archive("true"), "description": "t"})
@@ -199,10 +198,10 @@ def test_a_leader_that_was_frozen_before_its_purchase_does_not_make_it(farm: Far
     autoscalers.callback(second.stop)
     wait(lambda: len(cloud.changes()) == 1, 60, second.log_path.read_text)
     os.kill(first.process.pid, signal.SIGCONT)
+    wait(lambda: "no time is left for it" in first.log_path.read_text(), 30, first.log_path.read_text)
     calls = len(cloud.calls)
     wait(lambda: len(cloud.calls) > calls + 8, 60)
 
-    assert "no time is left for it" in first.log_path.read_text()
     assert len(cloud.changes()) == 1
     assert sizes(cloud) == {"spot-b": 1, "spot-c": 0}
     assert cloud.violations == []
