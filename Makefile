@@ -30,9 +30,10 @@ docs: ## write the pages of docs/reference/ that the code itself knows
 	@./bootstrap.sh dev
 	.venv/bin/python docs/reference/generate.py
 
-bench: ## print the figures that performance is held to
+bench: ## print the figures that performance is held to, and those of what users would pick instead; PART=peers for some
 	@./bootstrap.sh dev
-	@set -e; for script in tests/bench/*.py; do .venv/bin/python $$script; done
+	@./bootstrap.sh bench
+	@.venv/bin/python -m tests.bench $(PART)
 
 check-inventory: ## say what is wrong with inventories/$(INVENTORY), all at once, and touch no host
 	@./bootstrap.sh deploy
@@ -81,5 +82,5 @@ testbed-full: ## that, and everything else that is tried on such machines
 	@.venv/bin/pytest tests/testbed tests/images --full
 
 clean: ## remove what can be made again
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -4,12 +4,15 @@
 #   ./bootstrap.sh local    what `dist-test local` needs
 #   ./bootstrap.sh deploy   what the computer needs from which clusters are set up
 #   ./bootstrap.sh dev      all that, and what the tests need
+#   ./bootstrap.sh bench    what `make bench` compares with, in .venv-bench
 #
 # A second run finds everything in place and does nothing.
 set -eu
 cd "$(dirname "$0")"
 
 kind=${1:-local}
+venv=.venv
+[ "$kind" != bench ] || venv=.venv-bench
 python=${PYTHON:-python3}
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -40,6 +43,10 @@ needed_packages() {
         echo "fonts-dejavu-core test -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
         ;;
     esac
+    case $kind in bench)
+        echo "redis-server command -v redis-server"
+        ;;
+    esac
 }
 
 missing_packages() {
@@ -67,12 +74,12 @@ install_packages() {
 }
 
 install_python_packages() {
-    echo "bootstrap: installing Python packages into .venv"
+    echo "bootstrap: installing Python packages into $venv"
     # An environment whose interpreter was upgraded away, or that was moved, is of no use.
-    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     # The variable also reaches the environment in which pip builds this package.
     PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-        .venv/bin/python -m pip install --quiet --editable ".[$kind]"
+        "$venv/bin/python" -m pip install --quiet --editable ".[$kind]"
 }
 
 fingerprint() {
@@ -80,9 +87,9 @@ fingerprint() {
 }
 
 case $kind in
-local | deploy | dev) ;;
+local | deploy | dev | bench) ;;
 *)
-    echo "usage: ./bootstrap.sh [local|deploy|dev]" >&2
+    echo "usage: ./bootstrap.sh [local|deploy|dev|bench]" >&2
     exit 2
     ;;
 esac
@@ -97,10 +104,10 @@ missing=$(missing_packages)
 }
 
 # What was installed for development serves to run the cluster as well.
-for stamp in ".venv/.bootstrap-$kind" .venv/.bootstrap-dev; do
-    if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ]; then
+for stamp in "$venv/.bootstrap-$kind" "$venv/.bootstrap-dev"; do
+    if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ]; then
         exit 0
     fi
 done
 install_python_packages
-fingerprint >".venv/.bootstrap-$kind"
+fingerprint >"$venv/.bootstrap-$kind"
