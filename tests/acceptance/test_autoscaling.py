@@ -157,7 +157,9 @@ def test_a_burst_is_worked_off_whatever_happens_and_no_slave_is_left(farm: Farm,
     farm.beanstalkd.kill()
     farm.beanstalkd.start()
 
-    assert farm.wait_for_job("burst", 150)["result"] == "succeeded"
+    job = farm.wait_for_job("burst", 150)
+    assert [one for one in farm.attempts("burst") if one["outcome"] != "succeeded"] == []
+    assert job["result"] == "succeeded"
     rows = farm.sql("SELECT outcome, COUNT(*) AS n FROM attempts GROUP BY outcome")
     assert [(row.outcome, row.n) for row in rows] == [("succeeded", 200)]
     wait(lambda: not any(group.machines for group in cloud.world.groups.values()), 90, autoscaler.log_path.read_text)
