@@ -29,6 +29,7 @@ def umask() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run what takes minutes as well: make testbed-full")
+    parser.addoption("--fuzz-minutes", type=float, help="how long tests/fuzz looks for new inputs that fail: make fuzz")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,5 +1,24 @@
 """The errors that dist_test raises: one class for each thing that a caller can act on."""
 
+MAX_SHOWN_CHARACTERS = 100
+
+
+def shown(value: object) -> str:
+    """A value that somebody else wrote, as a message shows it: as Python writes it, cut short. Never fails.
+
+    repr alone does, on lists in lists in lists and on whole numbers of thousands of digits.
+    """
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return "a value too large to show"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """A name that somebody else gave, as a message shows it: cut short."""
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."
+
 
 class DistTestError(Exception):
     """Something that dist_test can explain in one sentence. Programs print it and exit 1."""

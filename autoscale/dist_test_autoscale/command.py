@@ -148,6 +148,8 @@ def _load(path: Path) -> object:
         raise InvalidSnapshot(f"cannot be read: {exc.strerror}") from exc
     except (UnicodeDecodeError, json.JSONDecodeError) as exc:
         raise InvalidSnapshot(f"is not JSON: {exc}") from exc
+    except (ValueError, RecursionError) as exc:  # thousands of digits, or of brackets
+        raise InvalidSnapshot(f"cannot be read: {exc}") from exc
 
 
 def _for_people(decision: Decision) -> str:

@@ -1,11 +1,12 @@
 """Read JSON strictly: each value knows its path, so that a complaint can name it."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dist_test.errors import InvalidSnapshot
+from dist_test.errors import InvalidSnapshot, shortened, shown
+
+MAX_NUMBER = 1e15  # seconds of 30 million years: what is larger is a mistake, and breaks sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +18,7 @@ class Node:
 
     def refuse(self, advice: str) -> InvalidSnapshot:
         """The error to raise about this value."""
-        shown = repr(self.value)
-        return InvalidSnapshot(f"{self.path} is {shown if len(shown) < 80 else type(self.value).__name__}: {advice}")
+        return InvalidSnapshot(f"{self.path} is {shown(self.value)}: {advice}")
 
     def table(self, *, needed: Iterable[str], optional: Iterable[str] = ()) -> "Table":
         """The value as an object that has all `needed` keys and none but these and the `optional` ones."""
@@ -43,11 +43,11 @@ class Node:
         """The entries of an object whose keys are names."""
         if not isinstance(self.value, dict):
             raise self.refuse("give an object")
-        return {name: Node(value=value, path=f"{self.path}.{name}") for name, value in self.value.items()}
+        return {name: Node(value=value, path=self._child(name)) for name, value in self.value.items()}
 
     def number(self) -> float:
         """A finite number, of any sign."""
-        if type(self.value) not in (int, float) or not math.isfinite(self.value):
+        if type(self.value) not in (int, float) or not -MAX_NUMBER <= self.value <= MAX_NUMBER:
             raise self.refuse("give a number")
         return float(self.value)
 
@@ -82,7 +82,7 @@ class Node:
         return str(self.value)
 
     def _child(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
+        return f"{self.path}.{shortened(name)}" if self.path else shortened(name)
 
 
 @dataclass(frozen=True, kw_only=True)

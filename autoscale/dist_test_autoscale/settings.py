@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dist_test.errors import ConfigurationError
+from dist_test.errors import ConfigurationError, shortened, shown
 from dist_test_autoscale.catalog import SECTIONS, default_value, keys_of
 
 DEFAULT_PATH = Path("/etc/dist_test/autoscale.toml")
@@ -158,6 +158,8 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigurationError(f"{path} cannot be read: {exc}") from exc
+    except (ValueError, RecursionError) as exc:  # thousands of digits, or of brackets
+        raise ConfigurationError(f"{path} cannot be read: {exc}") from exc
 
 
 class _Source:
@@ -216,7 +218,7 @@ class _Source:
         for name in (name for name in table if name not in known):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(filter(None, known))}"
-            self._problems.append(f"{self._where}{prefix}{name} is not known{hint}")
+            self._problems.append(f"{self._where}{prefix}{shortened(name)} is not known{hint}")
 
     def _groups(self, value: Any) -> list[dict[str, Any]]:
         if not isinstance(value, list):
@@ -240,7 +242,7 @@ class _Source:
 
     def _bad(self, path: str, value: Any, advice: str) -> None:
         self._is_readable = False
-        self._problems.append(f"{self._where}{path} is {value!r}: {advice}")
+        self._problems.append(f"{self._where}{path} is {shown(value)}: {advice}")
 
     def _places(self, groups: Sequence[GroupSettings]) -> Iterator[str]:
         for place, group in enumerate(groups):

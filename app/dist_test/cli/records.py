@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from dist_test.errors import MasterRefused
+from dist_test.errors import MasterRefused, shown
 from dist_test.model.summary import COUNTER_NAMES, Counters
 
 
@@ -109,7 +109,7 @@ def _values(record: type[Job | Attempt | LogPart], document: Any) -> dict[str, A
 
 def _checked(document: Any, names: tuple[str, ...], what: str) -> dict[str, Any]:
     if not isinstance(document, Mapping):
-        raise MasterRefused(f"the master's answer holds {document!r:.100} instead of {what}; is it a dist_test master?")
+        raise MasterRefused(f"the master's answer holds {shown(document)} instead of {what}; is it a dist_test master?")
     if missing := [name for name in names if name not in document]:
         raise MasterRefused(f"the master's answer lacks {missing[0]} of {what}; is it of the same version as this?")
     return {name: document[name] for name in names}
@@ -121,4 +121,4 @@ def _time(value: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(value)
     except (ValueError, TypeError) as exc:
-        raise MasterRefused(f"the master's answer has {value!r:.100} for a time; is it of the same version?") from exc
+        raise MasterRefused(f"the master's answer has {shown(value)} for a time; is it of the same version?") from exc

@@ -4,17 +4,20 @@ A document is JSON; it lists files by path, digest, size and mode, and may inclu
 here touches a disk. What leads out of the tree is refused here, before anything is written.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dist_test.errors import InvalidIsolated
+from dist_test.errors import InvalidIsolated, shown
 from dist_test.isolate.digest import is_digest
 
 MAX_ISOLATED_BYTES = 64 * 2**20  # some 500,000 files; what a server may make us hold in memory
+MAX_PATH_BYTES = 4095  # limits.h: PATH_MAX counts the NUL at the end
 _MAX_LINK_HOPS = 40  # path_resolution(7): Linux gives up after 40
+_MAX_LINK_PARTS = 4096  # of all the links that one leads through: more would take us seconds to follow
 _VERSION = re.compile(r"1\.(\d{1,3})")
 _DOCUMENT_KEYS = frozenset({"version", "algo", "command", "files", "includes", "read_only", "relative_cwd", "os"})
 _FILE_KEYS = frozenset({"h", "s", "m", "l", "t"})
@@ -113,9 +116,9 @@ def merge(root: str, documents: Mapping[str, Isolated]) -> Tree:
 
 def check_path(path: object, what: str) -> str:
     """Return a path that stays in the tree, or raise InvalidIsolated: relative, no `..`, `.`, or empty component."""
-    text = _text(path, what)
+    text = _name(path, what)
     if any(part in ("", ".", "..") for part in text.split("/")):
-        raise InvalidIsolated(f"{what} {text!r} must be relative, without empty, '.' and '..' components")
+        raise InvalidIsolated(f"{what} {shown(text)} must be relative, without empty, '.' and '..' components")
     return text
 
 
@@ -140,48 +143,48 @@ def _depth_first(root: str, documents: Mapping[str, Isolated]) -> Iterator[Isola
 
 
 def _check_directories(files: Mapping[str, TreeFile]) -> None:
-    directories: set[str] = set()
-    for path in files:
-        parent = path.rpartition("/")[0]
-        while parent and parent not in directories:
-            if parent in files:
-                raise InvalidIsolated(f"{parent!r} is a file or a link, and also a directory of {path!r}")
-            directories.add(parent)
-            parent = parent.rpartition("/")[0]
+    # In this order, what is below a path comes right after it: NUL, which is in no path, sorts before all else.
+    paths = sorted(files, key=lambda path: path.replace("/", "\0"))
+    for parent, path in itertools.pairwise(paths):
+        if path.startswith(f"{parent}/"):
+            raise InvalidIsolated(f"{shown(parent)} is a file or a link, and also a directory of {shown(path)}")
 
 
 def _check_links(files: Mapping[str, TreeFile]) -> None:
     links = {file.path: file.link for file in files.values() if file.link is not None}
     for path, target in links.items():
         if not stays_inside(path, target, links):
-            raise InvalidIsolated(f"the link {path!r} to {target!r} leads out of the tree")
+            raise InvalidIsolated(f"the link {shown(path)} to {shown(target)} leads out of the tree")
 
 
 def stays_inside(path: str, target: str, links: Mapping[str, str]) -> bool:
     """Whether following `path`, a link to `target`, never leaves the root, whatever other links it passes through.
 
-    Judging the text alone is not enough: with a/b -> ., a link to a/b/../.. leaves the tree.
+    Judging the text alone is not enough: with a/b -> ., a link to a/b/../.. leaves the tree. False as well for one
+    that takes longer to follow than any would that is meant.
     """
-    where = path.split("/")[:-1]
+    where = path.rpartition("/")[0]
     todo = [*reversed(target.split("/"))]
-    hops = 1
+    hops, parts = 1, 0
     if target.startswith("/"):
         return False
     while todo:
         part = todo.pop()
-        if part == ".." and not where:
+        parts += 1
+        if (part == ".." and not where) or parts > _MAX_LINK_PARTS or len(where) > MAX_PATH_BYTES:
             return False
         if part == "..":
-            where.pop()
+            where = where.rpartition("/")[0]
         elif part not in ("", "."):
-            where.append(part)
-            onward = links.get("/".join(where))
-            if onward is not None:
-                hops += 1
-                if onward.startswith("/") or hops > _MAX_LINK_HOPS:
-                    return False
-                where.pop()
-                todo.extend(reversed(onward.split("/")))
+            here = f"{where}/{part}" if where else part
+            onward = links.get(here)
+            if onward is None:
+                where = here
+                continue
+            hops += 1
+            if onward.startswith("/") or hops > _MAX_LINK_HOPS:
+                return False
+            todo.extend(reversed(onward.split("/")))
     return True
 
 
@@ -189,11 +192,11 @@ def _check_header(document: Mapping[str, Any]) -> None:
     version = document.get("version", "1.0")
     match = _VERSION.fullmatch(version) if isinstance(version, str) else None
     if match is None:
-        raise InvalidIsolated(f"the .isolated document has version {version!r}; only 1.x can be read")
+        raise InvalidIsolated(f"the .isolated document has version {shown(version)}; only 1.x can be read")
     if document.get("algo", "sha-1") != "sha-1":
-        raise InvalidIsolated(f"the .isolated document has algo {document['algo']!r}; only 'sha-1' can be read")
+        raise InvalidIsolated(f"the .isolated document has algo {shown(document['algo'])}; only 'sha-1' can be read")
     if "read_only" in document and not _is_int_in(document["read_only"], range(3)):
-        raise InvalidIsolated(f"read_only is {document['read_only']!r}; it must be 0, 1 or 2")
+        raise InvalidIsolated(f"read_only is {shown(document['read_only'])}; it must be 0, 1 or 2")
     # luci-py isolated_format.py: "os" was dropped with version 1.4
     if "os" in document and (int(match[1]) >= 4 or not isinstance(document["os"], str)):
         raise InvalidIsolated(f"key 'os' is not allowed in version {version} of an .isolated document")
@@ -201,20 +204,20 @@ def _check_header(document: Mapping[str, Any]) -> None:
 
 def _file(path: str, entry: object) -> TreeFile:
     check_path(path, "path")
-    what = f"the entry of {path!r}"
+    what = f"the entry of {shown(path)}"
     if not isinstance(entry, dict):
-        raise InvalidIsolated(f"{what} is {entry!r}; it must be a JSON object")
+        raise InvalidIsolated(f"{what} is {shown(entry)}; it must be a JSON object")
     _refuse_unknown(entry, _FILE_KEYS, what)
     if entry.get("t", "basic") != "basic":
-        raise InvalidIsolated(f"{what} has type {entry['t']!r}; only plain files can be read")
+        raise InvalidIsolated(f"{what} has type {shown(entry['t'])}; only plain files can be read")
     if "l" in entry:
         return _link(path, entry, what)
     if not is_digest(entry.get("h")):
-        raise InvalidIsolated(f"{what} has digest {entry.get('h')!r}; it must be 40 lower-case hex digits")
+        raise InvalidIsolated(f"{what} has digest {shown(entry.get('h'))}; it must be 40 lower-case hex digits")
     if not _is_int_in(entry.get("s"), range(2**63)):
-        raise InvalidIsolated(f"{what} has size {entry.get('s')!r}; it must be a number of bytes")
+        raise InvalidIsolated(f"{what} has size {shown(entry.get('s'))}; it must be a number of bytes")
     if "m" in entry and not _is_int_in(entry["m"], range(0o10000)):
-        raise InvalidIsolated(f"{what} has mode {entry['m']!r}; it must be permission bits, 0 to 4095")
+        raise InvalidIsolated(f"{what} has mode {shown(entry['m'])}; it must be permission bits, 0 to 4095")
     # A setuid bit would mean nothing good in a copy that belongs to somebody else.
     mode = entry["m"] & 0o777 if "m" in entry else None
     return TreeFile(path=path, digest=entry["h"], size_bytes=entry["s"], mode=mode)
@@ -222,8 +225,8 @@ def _file(path: str, entry: object) -> TreeFile:
 
 def _link(path: str, entry: Mapping[str, Any], what: str) -> TreeFile:
     if not entry.keys() <= {"l", "t"}:
-        raise InvalidIsolated(f"{what} has a link target and other keys: {sorted(entry)}")
-    target = _text(entry["l"], f"link target of {path!r}")
+        raise InvalidIsolated(f"{what} has a link target and other keys: {shown(sorted(entry))}")
+    target = _name(entry["l"], f"link target of {shown(path)}")
     if not target:
         raise InvalidIsolated(f"{what} has an empty link target")
     return TreeFile(path=path, link=target)
@@ -240,7 +243,7 @@ def _includes(document: Mapping[str, Any]) -> tuple[str, ...]:
     includes = _texts(document, "includes")
     for digest in includes:
         if not is_digest(digest):
-            raise InvalidIsolated(f"includes has {digest!r}; it must be 40 lower-case hex digits")
+            raise InvalidIsolated(f"includes has {shown(digest)}; it must be 40 lower-case hex digits")
     return includes
 
 
@@ -256,24 +259,32 @@ def _texts(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
         return ()
     texts = document[key]
     if not isinstance(texts, list) or not texts:
-        raise InvalidIsolated(f"{key} is {texts!r}; it must be a list of texts that is not empty, or left out")
+        raise InvalidIsolated(f"{key} is {shown(texts)}; it must be a list of texts that is not empty, or left out")
     return tuple(_text(text, f"an item of {key}") for text in texts)
 
 
 def _text(text: object, what: str) -> str:
     if not isinstance(text, str) or "\0" in text:
-        raise InvalidIsolated(f"{what} is {text!r}; it must be a text without NUL")
+        raise InvalidIsolated(f"{what} is {shown(text)}; it must be a text without NUL")
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as exc:
-        raise InvalidIsolated(f"{what} {text!r} cannot be a name on a Linux system") from exc
+        raise InvalidIsolated(f"{what} {shown(text)} cannot be a name on a Linux system") from exc
+    return text
+
+
+def _name(value: object, what: str) -> str:
+    text = _text(value, what)
+    # Four bytes at most for a character: most are too short to be worth counting.
+    if len(text) > MAX_PATH_BYTES // 4 and len(text.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
+        raise InvalidIsolated(f"{what} {shown(text)} is longer than the {MAX_PATH_BYTES} bytes that Linux allows")
     return text
 
 
 def _object(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = document.get(key, {})
     if not isinstance(value, dict):
-        raise InvalidIsolated(f"{key} is {value!r}; it must be a JSON object")
+        raise InvalidIsolated(f"{key} is {shown(value)}; it must be a JSON object")
     return value
 
 
@@ -284,4 +295,4 @@ def _is_int_in(value: object, allowed: range) -> bool:
 def _refuse_unknown(keys: Iterable[str], known: frozenset[str], what: str) -> None:
     unknown = sorted(set(keys) - known)
     if unknown:
-        raise InvalidIsolated(f"{what} has unknown keys {unknown}")
+        raise InvalidIsolated(f"{what} has unknown keys {shown(unknown)}")

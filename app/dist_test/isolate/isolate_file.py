@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dist_test.errors import InvalidIsolate
+from dist_test.errors import InvalidIsolate, shortened, shown
 
 _NAME = r"[A-Za-z_][A-Za-z_0-9]*"
 _REFERENCE = re.compile(rf"<\(({_NAME})\)")
@@ -83,7 +83,7 @@ def load_isolate(
 
     Raises InvalidIsolate; whatever `read` raises passes through.
     """
-    sections = list(_load(_normal(path), variables, read, ()))
+    sections = list(_load(_normal(path), variables, read))
     table = _Substitutions(variables, working_directory)
     directory, command = next(((d, s.command) for d, s in sections if s.command), (path.parent, ()))
     files = dict.fromkeys(
@@ -107,7 +107,7 @@ def parse_gen_file(content: str) -> ArchiveOptions:
         raise InvalidIsolate('it must be a JSON object with "version": 1')
     directory, arguments = document.get("dir"), document.get("args")
     if not isinstance(directory, str) or not os.path.isabs(directory) or not _is_word(directory):  # noqa: PTH117 -- a text
-        raise InvalidIsolate(f"dir is {directory!r}; it must be an absolute directory")
+        raise InvalidIsolate(f"dir is {shown(directory)}; it must be an absolute directory")
     return parse_archive_arguments(_texts(arguments, "args"), Path(directory))
 
 
@@ -127,7 +127,7 @@ def parse_archive_arguments(arguments: Sequence[str], directory: Path) -> Archiv
             name, equals, text = value.partition("=")
             pairs[flag][_variable_name(name)] = text if equals else _take_value(todo, flag)
         else:
-            raise InvalidIsolate(f"args has --{flag}, which is not a flag of archive")
+            raise InvalidIsolate(f"args has --{shortened(flag)}, which is not a flag of archive")
     return ArchiveOptions(
         working_directory=directory,
         isolate=directory / _last(values, "isolate"),
@@ -157,7 +157,8 @@ class _Substitutions:
             value = self._others.get(name)
             if value is None:
                 raise InvalidIsolate(
-                    f"{text!r} uses <({name}), which is not defined; give --extra-variable {name}=VALUE"
+                    f"{shown(text)} uses <({shortened(name)}), which is not defined;"
+                    f" give --extra-variable {shortened(name)}=VALUE"
                 )
             return value
         if not value or os.path.isabs(value):  # noqa: PTH117 -- a text
@@ -165,15 +166,26 @@ class _Substitutions:
         return os.path.relpath(self._working_directory / value, relative_to)
 
 
-def _load(
-    path: Path, variables: Variables, read: Callable[[Path], str], including: tuple[Path, ...]
-) -> Iterable[tuple[Path, _Section]]:
-    if path in including:
-        raise InvalidIsolate(f"{path} includes itself")
-    document = _parse_literal(read(path), path)
-    yield from ((path.parent, section) for section in _sections(document, variables, path))
-    for include in _texts(document.get("includes", []), f"includes of {path}"):
-        yield from _load(_normal(path.parent / include), variables, read, (*including, path))
+def _load(root: Path, variables: Variables, read: Callable[[Path], str]) -> Iterable[tuple[Path, _Section]]:
+    """The sections of a file and of its includes, depth first. What is included by two files says nothing new."""
+    # A stack of our own: a chain of includes may be longer than Python's recursion limit.
+    done: set[Path] = set()
+    including: set[Path] = set()
+    stack = [(root, False)]
+    while stack:
+        path, is_leaving = stack.pop()
+        if is_leaving:
+            including.discard(path)
+            done.add(path)
+        elif path in including:
+            raise InvalidIsolate(f"{path} includes itself")
+        elif path not in done:
+            including.add(path)
+            document = _parse_literal(read(path), path)
+            yield from ((path.parent, section) for section in _sections(document, variables, path))
+            includes = _texts(document.get("includes", []), f"includes of {path}")
+            stack.append((path, True))
+            stack.extend((_normal(path.parent / include), False) for include in reversed(includes))
 
 
 def _parse_literal(text: str, path: Path) -> dict[str, Any]:
@@ -197,12 +209,12 @@ def _sections(document: Mapping[str, Any], variables: Variables, path: Path) -> 
         match condition:
             case [str(expression), {"variables": section, **others}] if not others:
                 # Read in any case: a mistake should not wait for the configuration that meets it.
-                found = _section(section, f"condition {expression!r} of {path}")
+                found = _section(section, f"condition {shown(expression)} of {path}")
                 if _holds(expression, variables.config, path):
                     yield found
             case _:
                 raise InvalidIsolate(
-                    f"{path} has the condition {condition!r}; write [expression, {{'variables': {{…}}}}]"
+                    f"{path} has the condition {shown(condition)}; write [expression, {{'variables': {{…}}}}]"
                 )
 
 
@@ -212,11 +224,11 @@ def _section(variables: object, what: str) -> _Section:
     _refuse_unknown(variables, _VARIABLE_KEYS, what)
     read_only = variables.get("read_only")
     if read_only is not None and (type(read_only) is not int or read_only not in range(3)):
-        raise InvalidIsolate(f"read_only in {what} is {read_only!r}; it must be 0, 1 or 2")
+        raise InvalidIsolate(f"read_only in {what} is {shown(read_only)}; it must be 0, 1 or 2")
     files = [entry for key in _FILE_KEYS for entry in _texts(variables.get(key, []), f"{key} in {what}")]
     for entry in files:
         if not entry or "\\" in entry:
-            raise InvalidIsolate(f"{what} names the file {entry!r}; write a path with '/'")
+            raise InvalidIsolate(f"{what} names the file {shown(entry)}; write a path with '/'")
     return _Section(
         command=tuple(_texts(variables.get("command", []), f"command in {what}")),
         files=tuple(files),
@@ -228,8 +240,8 @@ def _holds(expression: str, config: Mapping[str, str], path: Path) -> bool:
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as exc:
-        raise InvalidIsolate(f"{path} has the condition {expression!r}: {exc}") from exc
-    return _evaluate(tree, config, f"the condition {expression!r} of {path}")
+        raise InvalidIsolate(f"{path} has the condition {shown(expression)}: {exc}") from exc
+    return _evaluate(tree, config, f"the condition {shown(expression)} of {path}")
 
 
 def _evaluate(node: ast.expr, config: Mapping[str, str], what: str) -> bool:
@@ -243,7 +255,10 @@ def _evaluate(node: ast.expr, config: Mapping[str, str], what: str) -> bool:
             left=ast.Name(id=name), ops=[ast.Eq()], comparators=[ast.Constant(value=str() | int() as value)]
         ):
             if name not in config:
-                raise InvalidIsolate(f"{what} uses {name}, which is not defined; give --config-variable {name}=VALUE")
+                raise InvalidIsolate(
+                    f"{what} uses {shortened(name)}, which is not defined;"
+                    f" give --config-variable {shortened(name)}=VALUE"
+                )
             return type(value) is not bool and _typed(config[name]) == value
     raise InvalidIsolate(f"{what} may only have NAME == value, and, or, and brackets")
 
@@ -257,35 +272,35 @@ def _take_flag(todo: list[str]) -> tuple[str, str]:
     short = {"i": "isolate", "s": "isolated"}
     flag, equals, value = word.lstrip("-").partition("=")
     if not word.startswith("-") or not flag:
-        raise InvalidIsolate(f"args has {word!r}, which is not a flag of archive")
+        raise InvalidIsolate(f"args has {shown(word)}, which is not a flag of archive")
     flag = short.get(flag, flag)
     return flag, value if equals else _take_value(todo, flag)
 
 
 def _take_value(todo: list[str], flag: str) -> str:
     if not todo:
-        raise InvalidIsolate(f"args ends after --{flag}, which needs a value")
+        raise InvalidIsolate(f"args ends after --{shortened(flag)}, which needs a value")
     return todo.pop(0)
 
 
 def _variable_name(name: str) -> str:
     if not re.fullmatch(_NAME, name):
-        raise InvalidIsolate(f"{name!r} is not the name of a variable; use letters, digits and '_'")
+        raise InvalidIsolate(f"{shown(name)} is not the name of a variable; use letters, digits and '_'")
     return name
 
 
 def _last(values: Mapping[str, list[str]], flag: str) -> str:
     if not values[flag]:
-        raise InvalidIsolate(f"args lacks --{flag}, which is required")
+        raise InvalidIsolate(f"args lacks --{shortened(flag)}, which is required")
     return values[flag][-1]
 
 
 def _texts(value: object, what: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidIsolate(f"{what} is {value!r}; it must be a list of texts")
+        raise InvalidIsolate(f"{what} is {shown(value)}; it must be a list of texts")
     for item in value:
         if not _is_word(item):
-            raise InvalidIsolate(f"{what} has {item!r}, which no file and no argument can be called; take it out")
+            raise InvalidIsolate(f"{what} has {shown(item)}, which no file and no argument can be called; take it out")
     return value
 
 
@@ -300,7 +315,7 @@ def _is_word(text: str) -> bool:
 def _refuse_unknown(keys: Iterable[object], known: frozenset[str], what: str) -> None:
     unknown = [key for key in keys if key not in known]
     if unknown:
-        raise InvalidIsolate(f"{what} has the unknown keys {unknown}; known are {sorted(known)}")
+        raise InvalidIsolate(f"{what} has the unknown keys {shown(unknown)}; known are {sorted(known)}")
 
 
 def _absolute(entry: str, base: Path) -> str:

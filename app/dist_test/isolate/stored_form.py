@@ -5,7 +5,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 
-from dist_test.errors import DigestMismatch, IsolateError
+from dist_test.errors import DigestMismatch, IsolateError, shown
 from dist_test.isolate.digest import algorithm_of
 
 _NAMESPACE = re.compile(r"[a-zA-Z0-9._-]+")
@@ -20,7 +20,7 @@ _FAST = 1  # higher levels cost seconds of the developer's time and save few byt
 def check_served_namespace(namespace: object) -> str:
     """Return a namespace that our server keeps blobs for, or raise IsolateError."""
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace) or set(namespace) == {"."}:
-        raise IsolateError(f"namespace is {namespace!r:.100}; use letters, digits, '-', '.' and '_'")
+        raise IsolateError(f"namespace is {shown(namespace)}; use letters, digits, '-', '.' and '_'")
     if len(namespace) > _LONGEST_NAMESPACE:
         raise IsolateError(f"namespace has {len(namespace)} characters; at most {_LONGEST_NAMESPACE} are allowed")
     return namespace
@@ -30,7 +30,7 @@ def check_namespace(namespace: object) -> str:
     """Return a namespace that our own client can use, which knows SHA-1 only, or raise IsolateError."""
     checked = check_served_namespace(namespace)
     if algorithm_of(checked) != "sha1":
-        raise IsolateError(f"namespace is {checked!r}; its digests are not SHA-1; use one such as 'default-gzip'")
+        raise IsolateError(f"namespace is {shown(checked)}; its digests are not SHA-1; use one such as 'default-gzip'")
     return checked
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, render_template, request
 from werkzeug.exceptions import BadRequest
 
-from dist_test.errors import JobNotFound, JobNotRunning, SubmitInProgress, TaskNotFound
+from dist_test.errors import JobNotFound, JobNotRunning, SubmitInProgress, TaskNotFound, shown
 from dist_test.master.api import canceled_by
 from dist_test.master.auth import current_owner, open_to_all
 from dist_test.master.links import key_of, link, stored_bytes
@@ -108,7 +108,7 @@ def _retried(task_json: str) -> dict[str, Any]:
         raise BadRequest("task_json is not a JSON object")
     for name, kind in {"job_id": str, "task_id": str, "attempt": int, "claim": int}.items():
         if type(document.get(name)) is not kind:
-            raise BadRequest(f"task_json.{name} is {document.get(name)!r:.80}; only the slave that ran it may ask")
+            raise BadRequest(f"task_json.{name} is {shown(document.get(name))}; only the slave that ran it may ask")
     return document
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from dist_test.errors import InvalidJob
+from dist_test.errors import InvalidJob, shortened
 from dist_test.model.task import Task
 
 JOB_ID = re.compile(r"[A-Za-z0-9._:@+=,~-]{1,200}")
@@ -154,7 +154,7 @@ def _environment(value: Any, where: str) -> Iterator[tuple[str, str]]:
     for name, setting in fields.items():
         if not ENVIRONMENT_NAME.fullmatch(name):
             raise InvalidJob(f"{where} has the name {_shown(name)}; give letters, digits and _")
-        yield name, _text(setting, f"{where}.{name}", MAX_ENVIRONMENT_CHARACTERS)
+        yield name, _text(setting, f"{where}.{shortened(name)}", MAX_ENVIRONMENT_CHARACTERS)
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 def _refuse_unknown(fields: dict[str, Any], known: frozenset[str], prefix: str) -> None:
     for key in fields:
         if key not in known:
-            raise InvalidJob(f"{prefix}{key} is not known; known are {', '.join(sorted(known))}")
+            raise InvalidJob(f"{prefix}{shortened(key)} is not known; known are {', '.join(sorted(known))}")
 
 
 def _integer(value: Any, where: str, low: int, high: int) -> int:
@@ -202,4 +202,4 @@ def _shown(value: Any) -> str:
         shown = "missing" if value is None else json.dumps(value)
     except (RecursionError, ValueError):  # thousands of brackets, or of digits
         return "a value too large to show"
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return shortened(shown)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from dist_test.errors import InvalidJob
+from dist_test.errors import InvalidJob, shown
 
 
 class AttemptKey(NamedTuple):
@@ -130,5 +130,5 @@ class QueueEntry:
                 expected_seconds=document.get("expected_seconds"),
                 avoid=tuple(document.get("avoid", ())),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise InvalidJob(f"a queue entry is not one of dist_test's ({exc!r}): {body[:200]!r}") from exc
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            raise InvalidJob(f"a queue entry is not one of dist_test's ({shown(exc)}): {shown(body[:200])}") from exc

@@ -116,16 +116,20 @@ def _remove_directory(path: str) -> None:
 
 
 def _make_directory(path: str, made: set[str]) -> None:
-    if path in made:
-        return
-    try:
-        os.mkdir(path, 0o755)
-    except FileExistsError:
-        pass
-    except FileNotFoundError:
-        _make_directory(os.path.dirname(path), made)
-        os.mkdir(path, 0o755)
-    made.add(path)
+    # A stack of our own: a path may have more parts than Python's recursion limit allows.
+    todo = [] if path in made else [path]
+    while todo:
+        parent = os.path.dirname(todo[-1])
+        try:
+            os.mkdir(todo[-1], 0o755)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if not parent or parent in made:
+                raise
+            todo.append(parent)
+            continue
+        made.add(todo.pop())
 
 
 def _write_document(path: str, content: bytes) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dist_test.errors import ConfigurationError
+from dist_test.errors import ConfigurationError, shortened, shown
 from dist_test.settings.catalog import BY_NAME, CATALOG, SECTIONS, Setting, default_value
 
 SYSTEM_PATH = Path("/etc/dist_test/dist_test.cnf")
@@ -79,8 +79,8 @@ class Source:
             return setting.parse(raw)
         except ValueError as exc:
             self._bad.add(setting.name)
-            shown = "(not shown)" if setting.secret else repr(raw)
-            self.problems.append(f"{where} is {shown}: {exc}")
+            value = "(not shown)" if setting.secret else shown(raw)
+            self.problems.append(f"{where} is {value}: {exc}")
             return None
 
 
@@ -103,9 +103,9 @@ def parse_ini(text: str, *, where: str) -> tuple[dict[str, str], list[str]]:
 def _unknown(where: str, section: str, key: str) -> str:
     if not key:
         near = difflib.get_close_matches(section, SECTIONS, n=1)
-        return f"{where}: section [{section}] is not known{_hint(near)}"
+        return f"{where}: section [{shortened(section)}] is not known{_hint(near)}"
     near = difflib.get_close_matches(key, [s.key for s in CATALOG if s.section == section], n=1)
-    return f"{where}: [{section}] {key} is not known{_hint(near)}"
+    return f"{where}: [{section}] {shortened(key)} is not known{_hint(near)}"
 
 
 def _why_unreadable(exc: Exception) -> str:

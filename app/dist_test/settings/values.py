@@ -4,6 +4,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ Parser = Callable[[str], Any]
 MAX_SECONDS = 1_000 * 86_400  # more is a slip of the pen, and in the end too much for a timedelta
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_AGE = re.compile(r"(\d{1,4})([hdw])")
+_HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -46,6 +49,14 @@ def seconds(raw: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", raw) or not 0 < float(raw) <= MAX_SECONDS:
         raise ValueError(f"give a number of seconds above 0, at most {MAX_SECONDS}")
     return float(raw)
+
+
+def age(raw: str) -> timedelta:
+    """What is younger is kept: hours, days or weeks, one hour at least."""
+    match = _AGE.fullmatch(raw)
+    if match is None or int(match[1]) == 0:
+        raise ValueError("give an age such as 12h, 30d or 8w, from 1h on")
+    return timedelta(hours=int(match[1]) * _HOURS[match[2]])
 
 
 def size(raw: str) -> int:
@@ -101,6 +112,8 @@ def text_map(raw: str) -> dict[str, str]:
         value = json.loads(raw)
     except json.JSONDecodeError as exc:
         raise ValueError(f"not JSON: {exc.msg} at character {exc.pos}") from exc
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise ValueError('give a JSON object of texts, such as {"name": "value"}')
     return value

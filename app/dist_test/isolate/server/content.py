@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest, Forbidden
 
 from dist_test import __version__
-from dist_test.errors import BlobNotFound
+from dist_test.errors import BlobNotFound, shown
 from dist_test.isolate.digest import algorithm_of, is_digest
 from dist_test.isolate.server.ranges import cut, wanted
 from dist_test.isolate.server.tickets import Ticket
@@ -95,7 +95,7 @@ def store(namespace: str, digest: str) -> Response:
 def retrieve_stored(namespace: str, digest: str) -> Response:
     namespace = check_served_namespace(namespace)
     if not is_digest(digest, algorithm_of(namespace)):
-        raise BlobNotFound(f"there is no blob {digest!r:.200}: digests of {namespace} look different")
+        raise BlobNotFound(f"there is no blob {shown(digest)}: digests of {namespace} look different")
     stored = state().store.open(namespace, digest)
     if request.method == "HEAD":
         # Not left to Flask, which would never read the stream to its end, nor close it.

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
 from dist_test import __version__
+from dist_test.errors import shown
 from dist_test.isolate.digest import algorithm_of
 from dist_test.isolate.server.content import retrieve_url, upload_url
 from dist_test.isolate.server.tickets import Ticket
@@ -104,7 +105,7 @@ def _namespace(document: dict[str, Any]) -> str:
     digest_hash = given(value, "digest_hash", "") or algorithm
     if str(digest_hash).lower().replace("-", "") != algorithm:
         raise BadRequest(
-            f"digest_hash is {digest_hash!r:.100}, but namespace {namespace!r} has digests of {algorithm};"
+            f"digest_hash is {shown(digest_hash)}, but namespace {shown(namespace)} has digests of {algorithm};"
             " a namespace that starts with 'sha256-' or 'sha512-' has others"
         )
     return namespace

@@ -12,7 +12,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # gunicorn has no annotations
 from werkzeug.exceptions import BadRequest, ClientDisconnected
 
-from dist_test.errors import BlobNotFound, DigestMismatch
+from dist_test.errors import BlobNotFound, DigestMismatch, shown
 from dist_test.isolate.digest import algorithm_of, hex_digits, is_digest
 from dist_test.isolate.server.tickets import Ticket, Tickets
 from dist_test.isolate.server_metrics import Metrics
@@ -110,7 +110,7 @@ def as_digest(value: object, namespace: str) -> str:
     """The value as a digest of this namespace. Raises BadRequest."""
     algorithm = algorithm_of(namespace)
     if not isinstance(value, str) or not is_digest(value, algorithm):
-        raise BadRequest(f"digest is {value!r:.200}; it must be {hex_digits(algorithm)} lower-case hex digits")
+        raise BadRequest(f"digest is {shown(value)}; it must be {hex_digits(algorithm)} lower-case hex digits")
     return value
 
 
@@ -119,7 +119,7 @@ def as_size(value: object, what: str) -> int:
     # Endpoints clients may write 64-bit numbers as texts.
     number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20 else value
     if type(number) is not int or not 0 <= number < 2**63:
-        raise BadRequest(f"{what} is {value!r:.100}; it must be a number of bytes")
+        raise BadRequest(f"{what} is {shown(value)}; it must be a number of bytes")
     return number
 
 
@@ -151,7 +151,7 @@ def root_url() -> str:
     # Not request.host_url: it knows no underscores, which names inside a cluster may have.
     host = request.environ.get("HTTP_HOST") or "{SERVER_NAME}:{SERVER_PORT}".format_map(request.environ)
     if not _HOST.fullmatch(host):
-        raise BadRequest(f"Host is {host!r:.100}; it must be a name or an address, and a port if need be")
+        raise BadRequest(f"Host is {shown(host)}; it must be a name or an address, and a port if need be")
     return f"{request.scheme}://{host}"
 
 

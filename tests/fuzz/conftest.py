@@ -1,0 +1,44 @@
+"""`fuzz`: run a target shortly, the same way each time; with --fuzz-minutes, for its share of that time.
+
+The targets share the time evenly, and what they found is told at the end.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from .running import Report, Run
+from .target import Target
+
+INPUTS = 150  # for each target in `make test`
+LARGE_INPUTS = 3
+
+Fuzz = Callable[..., None]
+_REPORTS = pytest.StashKey[list[Report]]()
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest) -> Fuzz:
+    """Read the corpus and more than that; fail when something fails."""
+    minutes: float | None = request.config.getoption("--fuzz-minutes")
+    seconds = None if minutes is None else 60 * minutes / request.session.testscollected
+
+    def run(target: Target, *, inputs: int = INPUTS, large_inputs: int = LARGE_INPUTS) -> None:
+        run = Run(target, grows=seconds is not None)
+        if seconds is None:
+            run.replay()
+            run.try_some(inputs, large_inputs=large_inputs)
+            return
+        request.config.stash.setdefault(_REPORTS, []).append(run.report)
+        run.replay()
+        run.try_for(seconds)
+        assert not run.report.failures, "\n".join(f"{place}: {path}" for place, path in run.report.failures.items())
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell what came of each target."""
+    reports = config.stash.get(_REPORTS, [])
+    for report in reports:
+        terminalreporter.write_line(str(report))
