@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 
-from dist_test.master.reconciler import absent
+from dist_test.master.service import absent
 from dist_test.model.group import Ending, ending
 from dist_test.model.outcome import Outcome
 from dist_test.model.summary import AttemptRecord, recount

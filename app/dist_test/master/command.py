@@ -6,11 +6,12 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import timedelta
 
 from dist_test import __version__
 from dist_test.errors import DistTestError
 from dist_test.logs import set_up_logging
-from dist_test.settings import MasterSettings, load_master_settings
+from dist_test.settings import MasterSettings, load_master_settings, values
 from dist_test.storage.rights import RIGHTS
 
 PENDING = 3  # the exit status of `migrate --check` that found something to do
@@ -40,6 +41,14 @@ def _run(options: argparse.Namespace, settings: MasterSettings) -> int:
         from dist_test.master.audit import run_audit
 
         return run_audit(settings, options.job, _say)
+    if options.command == "prune":
+        from dist_test.master.prune import run_prune
+
+        return run_prune(settings, options.older_than, _say, is_dry=options.dry_run, as_json=options.json)
+    if options.command == "promote":
+        from dist_test.master.promote import run_promote
+
+        return run_promote(settings, options.job, _say)
     return _operate(options, settings)
 
 
@@ -112,6 +121,13 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _age(text: str) -> timedelta:
+    try:
+        return values.age(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; {exc}") from exc
+
+
 def _grant(text: str) -> tuple[str, str]:
     program, _, user = text.partition("=")
     if program not in RIGHTS or not user:
@@ -136,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_migrate(commands.add_parser("migrate", help="set the database's schema and rights; safe to repeat"))
     audit = commands.add_parser("audit", help="prove that nothing of a job is lost; exit status 1 if something is")
     audit.add_argument("job", nargs="?", help="job id; without it all that run, and the last hundred")
+    promote = commands.add_parser("promote", help="put what waits of a job before all others; says whom that delays")
+    promote.add_argument("job", help="job id")
+    _add_prune(commands.add_parser("prune", help="remove jobs that ended long ago, with their logs and artifacts"))
     slaves = commands.add_parser("slaves", help="list the slaves that ever registered")
     slaves.add_argument("--json", action="store_true", help="as /api/v1/slaves has them")
     drain = commands.add_parser("drain", help="let slaves finish what they run and take no more")
@@ -174,6 +193,23 @@ def _add_migrate(migrate: argparse.ArgumentParser) -> None:
         help=f"give an account that exists exactly the rights of a program: {', '.join(RIGHTS)}; can be repeated",
     )
     migrate.add_argument("--host", default="%", help="host part of these accounts (default: %(default)s)")
+
+
+def _add_prune(prune: argparse.ArgumentParser) -> None:
+    prune.description = (
+        "Remove jobs that ended long ago: rows, logs and artifacts; and logs and artifacts whose job is not there."
+        " Jobs that are not finished stay, whatever their age. `dist-test-isolate prune` does the blobs."
+        " The database account must own the tables, as for `migrate`."
+    )
+    prune.add_argument(
+        "--older-than",
+        type=_age,
+        required=True,
+        metavar="AGE",
+        help="since when a job has ended: 12h, 30d, 8w; 1h at least",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="remove nothing; list what would be removed")
+    prune.add_argument("--json", action="store_true", help="say it as one JSON document")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from dist_test.errors import (
     QueueEntryTooBig,
     SubmitInProgress,
 )
-from dist_test.master.service import Service, names
+from dist_test.master.service import Service, absent
 from dist_test.settings import MasterSettings
 from dist_test.storage.database import Database
 from dist_test.storage.entries import PAGE, Queued
@@ -159,22 +159,6 @@ class Reconciler:
             REPAIRS.labels("entry_put_again").inc(count)
             logger.warning("Put %d attempts into the queue that were missing", count, extra={"action": "repaired"})
         return count
-
-
-def absent(items: Sequence[Queued], queue: Queue) -> list[Queued]:
-    """Those of the attempts whose entry is not in the tube.
-
-    An id alone proves nothing: after the loss of beanstalkd's disk ids start at 1 again. The body must name the attempt
-    and its delivery.
-    """
-    known = [item for item in items if item.place is not None]
-    bodies = queue.peek_all([item.place.entry for item in known if item.place is not None])
-    present = {
-        item.entry.key
-        for item, body in zip(known, bodies, strict=True)
-        if names(body, item.entry.key, item.entry.delivery)
-    }
-    return [item for item in items if item.entry.key not in present]
 
 
 def _attempt(repair: Callable[[], int]) -> int:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 
 from dist_test.errors import InvalidJob, JobNotRerun, QueueUnavailable, TaskNotFound
+from dist_test.model import schedule
 from dist_test.model.job import Job
 from dist_test.model.outcome import Outcome
 from dist_test.model.rerun import rerun_id
@@ -19,6 +20,7 @@ from dist_test.storage.history import History
 from dist_test.storage.job_lists import JobLists
 from dist_test.storage.jobs import AttemptRecord, JobRecord, Jobs
 from dist_test.storage.live_logs import LiveLogs
+from dist_test.storage.promotions import Promoted, Promotions
 from dist_test.storage.queue import Queue, Queues
 from dist_test.storage.slaves import Slaves
 from dist_test.storage.submissions import Submission, Submissions
@@ -48,6 +50,7 @@ class Service:
         self.entries = Entries(database, actor=actor)
         self.submissions = Submissions(database, actor=actor, lease=settings.submit_lease)
         self.cancels = Cancels(database, actor=actor)
+        self.promotions = Promotions(database, actor=actor)
 
     def submit(self, job: Job) -> tuple[JobRecord, bool]:
         """Store and queue a job; give back its record, and whether this call made it.
@@ -105,6 +108,22 @@ class Service:
             logger.warning("The entries of job %s stay in the tube: %s", job_id, exc, extra={"action": "cancel_late"})
         return self.jobs.get(job_id)
 
+    def promote(self, job_id: str) -> tuple[Promoted, int]:
+        """Put what waits of a job ahead of all; give back what moved, and how many missing entries were put again.
+
+        Repeating it completes one that was cut off, and else changes nothing. Raises JobNotFound, JobNotRunning,
+        and QueueUnavailable: the order is changed then, and the reconciler puts what a repetition does not.
+        """
+        promoted = self.promotions.promote(job_id)
+        logger.info("Promoted job %s: %d attempts", job_id, len(promoted.waiting), extra={"action": "promoted"})
+        with self._queues.borrow() as queue:
+            found = {item.entry.key: item for item in self.entries.find_all(promoted.waiting)}
+            for page in _pages([found[key] for key in promoted.waiting if key in found]):
+                self.put(page, queue)
+            self._delete_entries(promoted.entries, queue)
+            # All or nothing was moved before: see Promotions.promote.
+            return promoted, 0 if promoted.waiting else self._put_missing(promoted, queue)
+
     def rerun(self, job_id: str, owner: str) -> tuple[JobRecord, bool]:
         """Submit the tasks of an ended job that did not succeed as a job of their own; as `submit` otherwise.
 
@@ -139,6 +158,14 @@ class Service:
             old = [(item.entry.key, item.place) for item in moved if item.place is not None]
             self.put_anew(moved, queue, reason="another job of the owner was canceled")
             self._delete_entries(old, queue)
+
+    def _put_missing(self, promoted: Promoted, queue: Queue) -> int:
+        """Put what an earlier promotion, cut off, has moved without putting it."""
+        pages = self.entries.waiting_of_job(promoted.job_key)
+        missing = [item for page in pages for item in absent(page, queue)]
+        # FIFO among equals: the longest first.
+        missing.sort(key=lambda item: (item.priority, *schedule.urgency(item.entry.expected_seconds)))
+        return sum(self.put_anew(page, queue, reason="its promotion was cut off") for page in _pages(missing))
 
     def retry(self, job_id: str, task_name: str, attempt: int, claim: int) -> None:
         """Make sure that the attempt after a failed one is queued. Only the slave that held `claim` may ask.
@@ -184,6 +211,22 @@ def names(body: str | None, key: AttemptKey, delivery: int | None = None) -> boo
     except InvalidJob:
         return False
     return entry.key == key and (delivery is None or entry.delivery == delivery)
+
+
+def absent(items: Sequence[Queued], queue: Queue) -> list[Queued]:
+    """Those of the attempts whose entry is not in the tube.
+
+    An id alone proves nothing: after the loss of beanstalkd's disk ids start at 1 again. The body must name the attempt
+    and its delivery.
+    """
+    known = [item for item in items if item.place is not None]
+    bodies = queue.peek_all([item.place.entry for item in known if item.place is not None])
+    present = {
+        item.entry.key
+        for item, body in zip(known, bodies, strict=True)
+        if names(body, item.entry.key, item.entry.delivery)
+    }
+    return [item for item in items if item.entry.key not in present]
 
 
 def _refuse_big_entries(job: Job, limit: int) -> None:

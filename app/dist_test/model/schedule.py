@@ -12,6 +12,7 @@ MAX_PRIORITY = 2**32 - 1  # beanstalkd doc/protocol.txt: an integer below 2**32
 FIRST_BAND = 65_536  # first attempts, by tag; retries lie below, promoted jobs below those
 RETRY_BAND = 1_024
 RETRY_TOP = FIRST_BAND - 1
+PROMOTED_FIRST_BAND = 64  # first attempts of promoted jobs; their retries lie below, as retries do elsewhere
 UNKNOWN_SECONDS = 30.0  # charged for a task without history in a job without any
 HISTORY_WEIGHT = 0.7  # the original's: new = 0.7 old + 0.3 observed
 MIN_RETRIES_BOOSTED = 16
@@ -28,10 +29,11 @@ class Tag:
 
 def order(expected: Sequence[float | None]) -> list[int]:
     """The places of tasks in the order to run them: never seen first, then longest expected first, then as given."""
-    return sorted(range(len(expected)), key=lambda place: _urgency(expected[place]))
+    return sorted(range(len(expected)), key=lambda place: urgency(expected[place]))
 
 
-def _urgency(seconds: float | None) -> tuple[int, float]:
+def urgency(seconds: float | None) -> tuple[int, float]:
+    """Sorts tasks by what is expected of them: never seen first, then longest expected first."""
     return (0, 0.0) if seconds is None else (1, -seconds)
 
 
@@ -60,6 +62,38 @@ def first_priority(start_tag: float) -> int:
 def retry_priority(attempt: int) -> int:
     """The queue priority of retry number `attempt`: before all first attempts, a later retry before an earlier one."""
     return max(RETRY_TOP - attempt, RETRY_BAND)
+
+
+def is_promoted(priority: int) -> bool:
+    """Whether the priority lies in the band of promoted jobs."""
+    return priority < RETRY_BAND
+
+
+def promoted_priority(place: int, total: int) -> int:
+    """The queue priority of a promoted job's first attempt, by its place in the order of `total` that are promoted.
+
+    Spread over the band, so that what is put again later comes near its old place.
+    """
+    return PROMOTED_FIRST_BAND + place * (RETRY_BAND - PROMOTED_FIRST_BAND) // total
+
+
+def promoted_retry_priority(attempt: int) -> int:
+    """The queue priority of a promoted job's retry number `attempt`: as `retry_priority`, in the band above all."""
+    return max(PROMOTED_FIRST_BAND - attempt, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """An attempt that goes from one queue priority to another. `seconds` are what is expected of it."""
+
+    before: int
+    after: int
+    seconds: float
+
+
+def seconds_put_ahead(moves: Iterable[Move], priority: int) -> float:
+    """The expected work that moves from behind an attempt of this priority to before it, in seconds of one slot."""
+    return sum(move.seconds for move in moves if move.after < priority <= move.before)
 
 
 def retries_boosted(total_tasks: int) -> int:

@@ -123,12 +123,30 @@ def _entries(rows: Sequence[AnyRow]) -> tuple[tuple[AttemptKey, Place], ...]:
     )
 
 
+# Of a promoted job the tags say nothing about when it runs: see _PAID_AHEAD.
 _PAID = text("""
     SELECT COALESCE(MAX(attempts.finish_tag), 0)
     FROM jobs JOIN attempts USING (job_key)
     WHERE jobs.owner = :owner AND jobs.period = :period AND attempts.period = :period
+      AND attempts.priority >= :promoted
       -- Retries that wait keep their tags, and so are paid for.
       AND (attempts.has_started = 1 OR (attempts.attempt > 0 AND attempts.finished_at IS NULL))
+""")
+
+# What was promoted from behind the last that is paid for: it ran, or will run before all others.
+_PAID_AHEAD = text("""
+    SELECT COALESCE(SUM(attempts.charge_seconds / jobs.weight), 0)
+    FROM jobs JOIN attempts USING (job_key)
+    WHERE jobs.owner = :owner AND jobs.period = :period AND attempts.period = :period
+      AND attempts.priority < :promoted AND attempts.finish_tag > :paid
+      AND (attempts.has_started = 1 OR attempts.finished_at IS NULL)
+""")
+
+# The others move up to there: from now on nothing of it lies ahead of them.
+_MARK_PAID = text("""
+    UPDATE jobs JOIN attempts USING (job_key) SET attempts.finish_tag = :start
+    WHERE jobs.owner = :owner AND jobs.period = :period AND attempts.period = :period
+      AND attempts.priority < :promoted AND attempts.finish_tag > :start
 """)
 
 _WAITING = text("""
@@ -136,6 +154,7 @@ _WAITING = text("""
     FROM jobs JOIN attempts USING (job_key)
     WHERE jobs.owner = :owner AND jobs.state = 'running' AND attempts.period = :period
       AND attempts.finished_at IS NULL AND attempts.has_started = 0 AND attempts.attempt = 0
+      AND attempts.priority >= :promoted
     ORDER BY attempts.start_tag, job_key, task_index
     LIMIT :most FOR UPDATE
 """)
@@ -143,13 +162,14 @@ _WAITING = text("""
 _LAST_WAITING = text("""
     SELECT COALESCE(MAX(attempts.finish_tag), 0) FROM jobs JOIN attempts USING (job_key)
     WHERE jobs.owner = :owner AND jobs.state = 'running' AND attempts.period = :period
-      AND attempts.finished_at IS NULL AND attempts.has_started = 0
+      AND attempts.finished_at IS NULL AND attempts.has_started = 0 AND attempts.priority >= :promoted
 """)
 
 _COUNT_WAITING = text("""
     SELECT COUNT(*) FROM jobs JOIN attempts USING (job_key)
     WHERE jobs.owner = :owner AND jobs.state = 'running' AND attempts.period = :period
       AND attempts.finished_at IS NULL AND attempts.has_started = 0 AND attempts.attempt = 0
+      AND attempts.priority >= :promoted
 """)
 
 
@@ -157,15 +177,24 @@ def _give_back(connection: Connection, share: Share, job: AnyRow) -> tuple[tuple
     """Charge the owner for what ran, and move what still waits up to where it would be without the canceled job."""
     if job.period != share.period:
         return (), 0
-    values = {"owner": share.owner, "period": share.period, "most": MAX_RETAGGED}
+    values = {
+        "owner": share.owner,
+        "period": share.period,
+        "most": MAX_RETAGGED,
+        "promoted": schedule.RETRY_BAND,
+    }
     total = int(connection.execute(_COUNT_WAITING, values).scalar_one())
     paid = float(connection.execute(_PAID, values).scalar_one())
+    ahead = float(connection.execute(_PAID_AHEAD, values | {"paid": paid}).scalar_one())
+    paid += ahead
     if total > MAX_RETAGGED:
         # They keep their tags, so the owner goes on behind the last of them.
         last = float(connection.execute(_LAST_WAITING, values).scalar_one())
         write_share(connection, replace(share, finish_tag=max(last, paid + share.retry_charge)))
         return (), total
     start = max(virtual_time(connection, share.period), paid + share.retry_charge)
+    if ahead:
+        connection.execute(_MARK_PAID, values | {"start": start})
     waiting = connection.execute(_WAITING, values).all()
     tags = schedule.tags([row.charge_seconds for row in waiting], start=start, weight=share.weight)
     write_share(connection, replace(share, finish_tag=tags[-1].finish if tags else start))

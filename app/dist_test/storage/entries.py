@@ -79,11 +79,11 @@ class Entries:
 
     def waiting_of_job(self, job_key: int, *, older_than: timedelta = timedelta(0)) -> Iterator[list[Queued]]:
         """The attempts of a job that have waited to be run for at least `older_than`, in pages by task and attempt."""
-        return self._pages(lambda: and_(attempts.c.job_key == job_key, _is_waiting(), _waited(older_than)))
+        return self._pages(lambda: and_(attempts.c.job_key == job_key, is_waiting(), _waited(older_than)))
 
     def waiting(self, *, older_than: timedelta) -> Iterator[list[Queued]]:
         """All attempts of enqueued jobs that have waited for longer than `older_than`, in pages."""
-        return self._pages(lambda: and_(jobs.c.enqueued_at.is_not(None), _is_waiting(), _waited(older_than)))
+        return self._pages(lambda: and_(jobs.c.enqueued_at.is_not(None), is_waiting(), _waited(older_than)))
 
     def lapsed(self, *, longer_than: timedelta) -> list[Queued]:
         """The attempts whose slave fell silent: their lease ended `longer_than` ago, and nobody took them since."""
@@ -104,7 +104,7 @@ class Entries:
         """Those of the attempts that wait to be run."""
         found: list[Queued] = []
         for chunk in chunks(keys, PAGE):
-            query = _query(are_attempts(chunk), _is_waiting())
+            query = _query(are_attempts(chunk), is_waiting())
             rows = self._database.run(lambda connection, query=query: connection.execute(query).all())  # type: ignore[misc]  # bound now
             found += [Queued.from_row(row) for row in rows]
         return found
@@ -128,7 +128,7 @@ class Entries:
         known = {item.entry.key: item for item in queued}
         locked = connection.execute(
             select(*_KEY, attempts.c.delivery)
-            .where(are_attempts(known), _is_waiting())
+            .where(are_attempts(known), is_waiting())
             .order_by(*_KEY)
             .with_for_update()
         ).all()
@@ -158,7 +158,8 @@ class Entries:
             after = AttemptKey(rows[-1].job_key, rows[-1].task_index, rows[-1].attempt)
 
 
-def _is_waiting() -> ColumnElement[bool]:
+def is_waiting() -> ColumnElement[bool]:
+    """The condition that an attempt is to be run, and nobody runs it."""
     free = or_(attempts.c.lease_until.is_(None), attempts.c.lease_until < func.utc_timestamp(6))
     return and_(attempts.c.finished_at.is_(None), free)
 

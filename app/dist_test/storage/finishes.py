@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -28,7 +29,8 @@ MAX_SLAVES_AVOIDED = 10
 class Result:
     """How an attempt ended, under which claim. Sizes are of what was uploaded, None for nothing.
 
-    `exit_status` is the exit code, or minus the signal's number. `task` is what was run.
+    `exit_status` is the exit code, or minus the signal's number. `task` is what was run. `waited_seconds`: from its
+    claim to its start.
     """
 
     claim: Claim
@@ -36,6 +38,7 @@ class Result:
     task: Task
     exit_status: int | None = None
     duration_seconds: float = 0.0
+    waited_seconds: float = 0.0
     message: str = ""
     stdout_bytes: int | None = None
     stderr_bytes: int | None = None
@@ -120,7 +123,7 @@ def _record(connection: Connection, results: Sequence[Result], facts: dict[int, 
     if not valid:
         return Recorded(counted=frozenset(), retried=())
     endings = {result.claim: _ending(result, attempt_rows, job_rows) for result in valid}
-    _write_attempts(connection, valid)
+    _write_attempts(connection, valid, attempt_rows)
     _write_jobs(connection, valid, endings, attempt_rows, job_rows)
     retried = [result for result in valid if endings[result.claim] is Ending.RETRY]
     _write_retries(connection, retried, attempt_rows, job_rows, shares)
@@ -167,12 +170,14 @@ _LOCK_ATTEMPTS = (
         attempts.c.task_index,
         attempts.c.attempt,
         attempts.c.claim,
+        attempts.c.started_at,
         attempts.c.finished_at,
         attempts.c.prior_failures,
         attempts.c.prior_setup_failures,
         attempts.c.avoid_slaves,
         attempts.c.slave_id,
         attempts.c.charge_seconds,
+        attempts.c.priority,
     )
     .where(
         attempts.c.job_key == bindparam("job"),
@@ -212,12 +217,13 @@ def _ending(result: Result, attempt_rows: dict[AttemptKey, AnyRow], job_rows: di
     return ending(result.outcome, _history(row), max_retries=result.task.max_retries, job_is_canceled=canceled)
 
 
-def _write_attempts(connection: Connection, results: Sequence[Result]) -> None:
+def _write_attempts(connection: Connection, results: Sequence[Result], attempt_rows: dict[AttemptKey, AnyRow]) -> None:
     rows = [
         {
             "job_key": result.claim.key.job,
             "task_index": result.claim.key.task,
             "attempt": result.claim.key.attempt,
+            "started_at": attempt_rows[result.claim.key].started_at + timedelta(seconds=result.waited_seconds),
             "lease_until": None,
             "outcome": result.outcome.value,
             "exit_status": result.exit_status,
@@ -293,12 +299,12 @@ def _write_retries(
     rows = []
     boosted = {owner: _boosted_retries(connection, owner) for owner in shares} if retried else {}
     for result in retried:
-        job = job_rows[result.claim.key.job]
-        boost = boosted[job.owner] < schedule.retries_boosted(job.total_tasks)
-        boosted[job.owner] += boost
-        shares[job.owner], row = _retry_row(
-            connection, result, attempt_rows[result.claim.key], shares[job.owner], boost
-        )
+        job, failed = job_rows[result.claim.key.job], attempt_rows[result.claim.key]
+        # A promoted job's retries take no place among those of the owner's other jobs.
+        is_promoted = schedule.is_promoted(failed.priority)
+        boost = is_promoted or boosted[job.owner] < schedule.retries_boosted(job.total_tasks)
+        boosted[job.owner] += boost and not is_promoted
+        shares[job.owner], row = _retry_row(connection, result, failed, shares[job.owner], boost)
         rows.append(row)
     for owner in sorted({job_rows[result.claim.key.job].owner for result in retried}):
         write_share(connection, shares[owner])
@@ -309,9 +315,11 @@ def _boosted_retries(connection: Connection, owner: str) -> int:
     query = text("""
         SELECT COUNT(*) FROM jobs JOIN attempts USING (job_key)
         WHERE jobs.owner = :owner AND jobs.state = 'running'
-          AND attempts.finished_at IS NULL AND attempts.has_started = 0 AND attempts.priority < :band
+          AND attempts.finished_at IS NULL AND attempts.has_started = 0
+          AND attempts.priority BETWEEN :first AND :last
     """)
-    return int(connection.execute(query, {"owner": owner, "band": schedule.FIRST_BAND}).scalar_one())
+    values = {"owner": owner, "first": schedule.RETRY_BAND, "last": schedule.RETRY_TOP}
+    return int(connection.execute(query, values).scalar_one())
 
 
 def _retry_row(
@@ -322,7 +330,9 @@ def _retry_row(
     history = _history(row).after(result.outcome)
     tag = schedule.Tag(start=0.0, finish=0.0)
     if boost:
-        priority = schedule.retry_priority(key.attempt)
+        is_promoted = schedule.is_promoted(row.priority)
+        band = schedule.promoted_retry_priority if is_promoted else schedule.retry_priority
+        priority = band(key.attempt)
         share = replace(share, retry_charge=share.retry_charge + cost, finish_tag=share.finish_tag + cost)
     else:
         start = max(virtual_time(connection, share.period), share.finish_tag)

@@ -23,6 +23,7 @@ from dist_test.master.audit import Auditor
 from dist_test.master.reconciler import Reconciler
 from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
+from dist_test.model.schedule import RETRY_BAND
 from dist_test.model.task import QueueEntry
 from dist_test.settings import MasterSettings
 from dist_test.storage.claims import Claim, Refusal
@@ -114,6 +115,15 @@ class ClusterMachine(RuleBasedStateMachine):
         except JobNotRunning:
             assert self.service.jobs.get(f"j{number}").state == "finished"
 
+    @precondition(lambda self: self.number)
+    @rule(data=st.data())
+    def promote(self, data: st.DataObject) -> None:
+        number = data.draw(st.integers(1, self.number))
+        try:
+            self.service.promote(f"j{number}")
+        except JobNotRunning:
+            assert self.service.jobs.get(f"j{number}").state == "finished"
+
     @rule()
     def lose_an_entry(self) -> None:
         reservation = self.queue.reserve(timeout_seconds=0)
@@ -133,7 +143,8 @@ class ClusterMachine(RuleBasedStateMachine):
     def first_attempts_stand_in_the_order_of_their_tags(self) -> None:
         rows = self._rows(
             "SELECT start_tag, finish_tag, priority FROM attempts JOIN jobs USING (job_key)"
-            " WHERE attempts.finished_at IS NULL AND attempt = 0 AND has_started = 0 ORDER BY start_tag"
+            " WHERE attempts.finished_at IS NULL AND attempt = 0 AND has_started = 0 AND priority >= 65536"
+            " ORDER BY start_tag"
         )
         priorities = [row.priority for row in rows]
         assert priorities == sorted(priorities)
@@ -143,10 +154,20 @@ class ClusterMachine(RuleBasedStateMachine):
     def an_owners_waiting_attempts_do_not_overlap(self) -> None:
         rows = self._rows(
             "SELECT owner, start_tag, finish_tag FROM attempts JOIN jobs USING (job_key)"
-            " WHERE attempts.finished_at IS NULL AND attempt = 0 AND has_started = 0 ORDER BY owner, start_tag"
+            " WHERE attempts.finished_at IS NULL AND attempt = 0 AND has_started = 0 AND priority >= 65536"
+            " ORDER BY owner, start_tag"
         )
         for before, after in itertools.pairwise(rows):
             assert before.owner != after.owner or before.finish_tag <= after.start_tag + 1e-6
+
+    @invariant()
+    def a_promoted_job_is_promoted_as_a_whole(self) -> None:
+        rows = self._rows(
+            "SELECT job_key, MIN(priority) AS first, MAX(priority) AS last FROM attempts"
+            " WHERE finished_at IS NULL GROUP BY job_key"
+        )
+        for row in rows:
+            assert (row.first < RETRY_BAND) == (row.last < RETRY_BAND)
 
     def teardown(self) -> None:
         """Let everything go on: each task ends, and the tube is empty."""
