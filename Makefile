@@ -3,7 +3,7 @@
 PYTEST_ARGUMENTS ?=
 inventory = $(or $(INVENTORY),$(error say which: make $(1) INVENTORY=NAME, for inventories/NAME))
 
-.PHONY: demo test lint format docs bench check-inventory deploy upgrade drain resume backup restore wheel image testbed testbed-full clean
+.PHONY: demo test lint format docs bench chaos check-inventory deploy upgrade drain resume backup restore wheel image testbed testbed-full clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -34,6 +34,10 @@ bench: ## print the figures that performance is held to, and those of what users
 	@./bootstrap.sh dev
 	@./bootstrap.sh bench
 	@.venv/bin/python -m tests.bench $(PART)
+
+chaos: ## break a cluster while it works, and prove that no task is lost; SEED=17 for one run, SEEDS=20 for a night
+	@./bootstrap.sh dev
+	@.venv/bin/python -m tests.chaos $(if $(SEED),--seed '$(SEED)') $(if $(SEEDS),--seeds '$(SEEDS)')
 
 check-inventory: ## say what is wrong with inventories/$(INVENTORY), all at once, and touch no host
 	@./bootstrap.sh deploy

@@ -1,0 +1,131 @@
+"""Which faults happen when, drawn from a seed: the same seed gives the same schedule.
+
+What must not happen to a task is ruled out here, not forgiven later:
+
+- An attempt ends as `lost` when four leases on it lapse. Faults that let leases lapse are so far apart that whoever
+  takes over has the time to finish, so no attempt meets four of them.
+- A task ends as `setup_failed` when three of its attempts met no isolate server. It is away MAX_ISOLATE_OUTAGES times,
+  each time too briefly for two attempts of a task.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+MARIADB, BEANSTALKD, S3, ISOLATE, MASTER = "mariadb", "beanstalkd", "s3", "isolate", "master"
+SERVERS = (MARIADB, BEANSTALKD, S3, ISOLATE, MASTER)
+SLAVE = "slave"
+ROLES = (*SERVERS, SLAVE)
+
+SPACING_SECONDS = 3.0  # from the end of a fault that lets leases lapse to the next one
+MAX_ISOLATE_OUTAGES = 2  # one less than the failed setups that end a task
+_TRIES = 1000  # to find a time for a fault that there must be
+_MEAN_GAP_SECONDS = 0.5  # between two that are drawn; about every second one finds no room
+_RECOVERY_SECONDS = {MARIADB: 4.0, BEANSTALKD: 2.0, S3: 4.0, ISOLATE: 2.0, MASTER: 3.0, SLAVE: 3.0}
+# The leases of slaves are 4 s: some faults are shorter, some longer. Uploads are tried for 12 s.
+_LONGEST_SECONDS = {MARIADB: 7.0, BEANSTALKD: 6.0, S3: 6.0, ISOLATE: 6.0, MASTER: 6.0, SLAVE: 8.0}
+_LONGEST_ISOLATE_OUTAGE_SECONDS = 2.0
+
+
+class Kind(Enum):
+    """What is done to a program. All but `FREEZE`, `FREEZE_WORKER` and `STALL` break its connections."""
+
+    KILL = "kill"  # SIGKILL, and a start after the fault's time
+    RESTART = "restart"  # SIGTERM, and a start
+    EVICT = "evict"  # SIGTERM twice: a slave hands back what it runs
+    FREEZE = "freeze"  # SIGSTOP, and SIGCONT after the fault's time; with all its descendants, as a machine would
+    KILL_WORKER = "kill a worker of"
+    FREEZE_WORKER = "freeze a worker of"
+    CUT = "cut off"  # connections are dropped, and new ones too until the fault's time is over
+    STALL = "stall"  # nothing passes for the fault's time, then all of it
+    WIPE = "wipe"  # killed, and started without its disk
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether clients are refused meanwhile, instead of kept waiting."""
+        return self in (Kind.KILL, Kind.RESTART, Kind.EVICT, Kind.CUT, Kind.WIPE)
+
+
+_ANYWHERE = (Kind.KILL, Kind.RESTART, Kind.FREEZE, Kind.CUT, Kind.STALL)
+_KINDS = {
+    **dict.fromkeys(SERVERS, _ANYWHERE),
+    SLAVE: (*_ANYWHERE, Kind.KILL, Kind.FREEZE, Kind.EVICT),
+    MASTER: (*_ANYWHERE, Kind.KILL_WORKER, Kind.FREEZE_WORKER),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something that happens to a server or to `slave-N`. `worker` chooses among the workers, whatever their number."""
+
+    at_seconds: float
+    target: str
+    kind: Kind
+    lasts_seconds: float
+    worker: int = 0
+
+    @property
+    def role(self) -> str:
+        return SLAVE if self.target.startswith(SLAVE) else self.target
+
+    @property
+    def over_seconds(self) -> float:
+        """When its target is expected to work again."""
+        return self.at_seconds + self.lasts_seconds + _RECOVERY_SECONDS[self.role]
+
+    @property
+    def ends_leases(self) -> bool:
+        """Whether leases may lapse: their slave is silent, or the database that keeps them."""
+        is_orderly = self.kind in (Kind.RESTART, Kind.EVICT)
+        return self.role == MARIADB or (self.role == SLAVE and not is_orderly)
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} {self.target} for {self.lasts_seconds:.1f} s"
+
+
+def draw(seed: int, *, seconds: float, slaves: int) -> list[Fault]:
+    """Faults whose begins fill `seconds`, in their order: each role is killed at least once, beanstalkd wiped once."""
+    rng = random.Random(seed)
+    faults: list[Fault] = []
+    for target, kind in ((BEANSTALKD, Kind.WIPE), *((role, Kind.KILL) for role in ROLES)):
+        for _ in range(_TRIES):
+            fault = _fault(rng, rng.uniform(1, 0.9 * seconds), target, kind, slaves)
+            if _has_room(fault, faults):
+                faults.append(fault)
+                break
+    at_seconds = 1.0
+    while at_seconds < seconds:
+        role = rng.choice(ROLES)
+        fault = _fault(rng, at_seconds, role, rng.choice(_KINDS[role]), slaves)
+        if _has_room(fault, faults):
+            faults.append(fault)
+        at_seconds += rng.expovariate(1 / _MEAN_GAP_SECONDS)
+    return sorted(faults, key=lambda fault: fault.at_seconds)
+
+
+def _fault(rng: random.Random, at_seconds: float, role: str, kind: Kind, slaves: int) -> Fault:
+    longest = _LONGEST_ISOLATE_OUTAGE_SECONDS if role == ISOLATE and kind.is_outage else _LONGEST_SECONDS[role]
+    return Fault(
+        at_seconds=at_seconds,
+        target=f"{SLAVE}-{rng.randrange(slaves)}" if role == SLAVE else role,
+        kind=kind,
+        # Every third one is as short as can be: down and up again, connections dropped once.
+        lasts_seconds=rng.choice((0.2, *(rng.uniform(0.2, longest),) * 2)),
+        worker=rng.randrange(2**16),
+    )
+
+
+def _has_room(fault: Fault, others: Sequence[Fault]) -> bool:
+    if any(_overlap(fault, other, 0) for other in others if other.target == fault.target):
+        return False
+    if fault.ends_leases and any(_overlap(fault, other, SPACING_SECONDS) for other in others if other.ends_leases):
+        return False
+    outages = sum(other.role == ISOLATE and other.kind.is_outage for other in others)
+    return not (fault.role == ISOLATE and fault.kind.is_outage and outages >= MAX_ISOLATE_OUTAGES)
+
+
+def _overlap(one: Fault, other: Fault, spacing_seconds: float) -> bool:
+    return (
+        one.at_seconds < other.over_seconds + spacing_seconds and other.at_seconds < one.over_seconds + spacing_seconds
+    )

@@ -1,0 +1,252 @@
+"""What must hold when the last fault is over and the jobs have ended."""
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from dist_test.model.outcome import Outcome
+from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT, result_key
+from dist_test.model.task import task_id
+
+from ..farm import Farm
+from .saboteur import Happened
+from .schedule import ISOLATE, S3, Kind
+from .workload import BY_NAME, Sort
+
+# What failed for good during an outage may be recorded later: uploads are tried for 12 s, and the database may be away.
+LINGER = timedelta(seconds=25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A slave that claimed an attempt, or, with `released`, that handed it back."""
+
+    at: datetime
+    slave: str
+    released: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One recorded attempt. `executions`: how often its script began."""
+
+    job_id: str
+    index: int
+    task_id: str
+    number: int
+    sort: Sort
+    outcome: Outcome | None
+    claim: int
+    takeovers: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    logs_lost: bool
+    sizes: Mapping[str, int | None]
+    holders: Sequence[Holder]
+    executions: int
+
+    def __str__(self) -> str:
+        return f"{self.job_id} task {self.index} attempt {self.number} ({self.sort.name})"
+
+    @property
+    def claims(self) -> int:
+        return sum(not holder.released for holder in self.holders)
+
+    def happened_during(self, happened: Happened) -> bool:
+        """Whether a fault touched the time from its last claim to its end."""
+        if self.started_at is None or self.finished_at is None:
+            return False
+        return happened.touches(self.started_at, self.finished_at, linger=LINGER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a run did, and everything that is wrong about it."""
+
+    attempts: Sequence[Attempt]
+    audits: Sequence[str]
+    wrong: Sequence[str]
+    unexplained: int  # takeovers
+
+    def __str__(self) -> str:
+        attempts = self.attempts
+        outcomes = Counter(attempt.outcome.value if attempt.outcome else "unfinished" for attempt in attempts)
+        executions = sum(attempt.executions for attempt in attempts)
+        again = executions - sum(attempt.outcome is not Outcome.SETUP_FAILED for attempt in attempts)
+        takeovers = [attempt.takeovers for attempt in attempts]
+        return "\n".join(
+            (
+                f"{len(attempts)} attempts: {', '.join(f'{number} {name}' for name, number in outcomes.items())}",
+                f"{executions} executions, {again} of them more than were recorded",
+                f"{sum(takeovers)} takeovers, at most {max(takeovers)} of one attempt; {self.unexplained} of them from"
+                " slaves that nothing had happened to",
+                f"{sum(attempt.logs_lost for attempt in attempts)} logs lost while S3 was away",
+                *self.audits,
+                *(f"WRONG: {reason}" for reason in self.wrong),
+            )
+        )
+
+
+def judge(farm: Farm, job_ids: Sequence[str], marks: Path, happened: Sequence[Happened]) -> Verdict:
+    """Look at everything that the jobs left in database, bucket, queue and marks."""
+    executions = Counter(tuple(line.split()[:3]) for line in marks.read_text().splitlines())
+    attempts = [attempt for job_id in job_ids for attempt in _attempts(farm, job_id, executions)]
+    audits, breaches = _audit(farm, job_ids)
+    stored = {item.key: item.size_bytes for job_id in job_ids for item in farm.bucket.list(f"{job_id}/")}
+    wrong = [*breaches, *_wrong_endings(attempts), *_wrong_executions(attempts, executions)]
+    wrong += [reason for job_id in job_ids for reason in _wrong_counters(farm, job_id, attempts)]
+    wrong += [reason for attempt in attempts for reason in _wrong_logs(attempt, stored, happened)]
+    wrong += [reason for attempt in attempts if (reason := _wrong_setup(attempt, happened))]
+    return Verdict(
+        attempts=attempts,
+        audits=audits,
+        wrong=wrong,
+        unexplained=sum(_unexplained(attempt, happened) for attempt in attempts),
+    )
+
+
+def _audit(farm: Farm, job_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the audit says of each job, and of those that are not clean once more, with the chains of events."""
+    said, breaches = [], []
+    for job_id in job_ids:
+        try:
+            said.append(f"audit of {farm.operate('audit', job_id).strip()}")
+        except subprocess.CalledProcessError as exc:
+            said.append(f"audit of {job_id}: not clean")
+            breaches.append(f"the audit says: {exc.stdout}{exc.stderr}")
+    return said, breaches
+
+
+def _attempts(farm: Farm, job_id: str, executions: Counter[tuple[str, ...]]) -> Iterator[Attempt]:
+    holders = _holders(farm, job_id)
+    rows = farm.sql(
+        "SELECT attempts.*, tasks.isolate_hash, tasks.description FROM attempts"
+        " JOIN tasks USING (job_key, task_index) JOIN jobs USING (job_key)"
+        " WHERE job_id = :job_id ORDER BY task_index, attempt",
+        job_id=job_id,
+    )
+    for row in rows:
+        name = task_id(row.isolate_hash, row.task_index)
+        yield Attempt(
+            job_id=job_id,
+            index=row.task_index,
+            task_id=name,
+            number=row.attempt,
+            sort=BY_NAME[row.description.split()[0]],
+            outcome=Outcome(row.outcome) if row.outcome else None,
+            claim=row.claim,
+            takeovers=row.takeovers,
+            started_at=_aware(row.started_at),
+            finished_at=_aware(row.finished_at),
+            logs_lost=bool(row.logs_lost),
+            sizes={STDOUT: row.stdout_bytes, STDERR: row.stderr_bytes, ARTIFACTS: row.artifact_bytes},
+            holders=holders.get((row.task_index, row.attempt), ()),
+            executions=executions[job_id, name, str(row.attempt)],
+        )
+
+
+def _holders(farm: Farm, job_id: str) -> dict[tuple[int, int], list[Holder]]:
+    rows = farm.sql(
+        "SELECT task_index, attempt, kind, actor, at FROM events JOIN jobs USING (job_key)"
+        " WHERE job_id = :job_id AND kind IN ('claimed', 'released') ORDER BY event_id",
+        job_id=job_id,
+    )
+    found: dict[tuple[int, int], list[Holder]] = {}
+    for row in rows:
+        holder = Holder(at=row.at.replace(tzinfo=UTC), slave=row.actor, released=row.kind == "released")
+        found.setdefault((row.task_index, row.attempt), []).append(holder)
+    return found
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
+def _by_task(attempts: Sequence[Attempt]) -> Iterator[list[Attempt]]:
+    for _, group in groupby(attempts, key=lambda attempt: (attempt.job_id, attempt.index)):
+        yield list(group)
+
+
+def _wrong_endings(attempts: Sequence[Attempt]) -> Iterator[str]:
+    for task in _by_task(attempts):
+        if [attempt.number for attempt in task] != list(range(len(task))):
+            yield f"{task[-1]}: its attempts are {[attempt.number for attempt in task]}"
+        if (reason := task[0].sort.what_is_wrong([attempt.outcome for attempt in task])) is not None:
+            yield f"{task[-1]}: {reason}"
+
+
+def _wrong_counters(farm: Farm, job_id: str, attempts: Sequence[Attempt]) -> Iterator[str]:
+    """The audit compares them with a recount of the attempts; here with what was asked for."""
+    tasks = [task for task in _by_task(attempts) if task[0].job_id == job_id]
+    outcomes = [[attempt.outcome for attempt in task] for task in tasks]
+    succeed = sum(task[0].sort.failures is not None for task in tasks)
+    right = {
+        "total_tasks": len(tasks),
+        "finished_tasks": len(tasks),
+        "succeeded_tasks": succeed,
+        "failed_tasks": len(tasks) - succeed,
+        "canceled_tasks": 0,
+        "flaky_tasks": sum(ended[-1] is Outcome.SUCCEEDED and len(ended) > 1 for ended in outcomes),
+        "retrying_tasks": 0,
+        "timed_out_attempts": 0,
+        "total_attempts": sum(map(len, outcomes)),
+        "finished_attempts": sum(map(len, outcomes)),
+    }
+    counters = farm.job(job_id)["counters"]
+    for name, number in right.items():
+        if counters[name] != number:
+            yield f"{job_id}: its counter {name} is {counters[name]}, right is {number}"
+
+
+def _wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[Happened]) -> Iterator[str]:
+    if attempt.logs_lost:
+        if not any(one.fault.target == S3 and attempt.happened_during(one) for one in happened):
+            yield f"{attempt}: its logs are lost, though S3 was not away"
+        return
+    due = {STDOUT, STDERR} if attempt.outcome is Outcome.FAILED else set()
+    if attempt.outcome in (Outcome.FAILED, Outcome.SUCCEEDED) and attempt.sort.has_artifact:
+        due.add(ARTIFACTS)
+    for name, size in attempt.sizes.items():
+        key = result_key(attempt.job_id, attempt.task_id, attempt.number, attempt.claim, name)
+        if (size is not None) != (name in due):
+            yield f"{attempt}: its size of {name} is {size}"
+        if name in due and stored.get(key) != size:
+            yield f"{attempt}: {key} has {stored.get(key)} bytes, its row says {size}"
+
+
+def _wrong_setup(attempt: Attempt, happened: Sequence[Happened]) -> str | None:
+    if attempt.outcome is not Outcome.SETUP_FAILED:
+        return None
+    if any(one.fault.target == ISOLATE and attempt.happened_during(one) for one in happened):
+        return None
+    return f"{attempt}: it could not be set up, though the isolate server was not away"
+
+
+def _wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str, ...]]) -> Iterator[str]:
+    for attempt in attempts:
+        if attempt.executions > attempt.claims:
+            yield f"{attempt}: its script began {attempt.executions} times under {attempt.claims} claims"
+        if attempt.outcome is not Outcome.SETUP_FAILED and attempt.executions == 0:
+            yield f"{attempt}: it ended {attempt.outcome}, and its script never began"
+    recorded = {(attempt.job_id, attempt.task_id, str(attempt.number)) for attempt in attempts}
+    for key in executions.keys() - recorded:
+        yield f"{key} ran, and is no attempt"
+
+
+def _unexplained(attempt: Attempt, happened: Sequence[Happened]) -> int:
+    """How many leases on it lapsed although nothing had happened to their holder or to the database."""
+    return sum(
+        not any(_explains(one, earlier, later) for one in happened)
+        for earlier, later in pairwise(attempt.holders)
+        if not earlier.released and not later.released
+    )
+
+
+def _explains(happened: Happened, earlier: Holder, later: Holder) -> bool:
+    fault = happened.fault
+    concerns = fault.target == earlier.slave or (fault.ends_leases and fault.role != "slave")
+    return concerns and fault.kind is not Kind.EVICT and happened.touches(earlier.at, later.at)
