@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisWarning
 from hypothesis.strategies import SearchStrategy
 
-from .corpus import Corpus
+from .kept import Corpus
 from .limits import limited
 from .mutations import large, mutated
 from .target import Target

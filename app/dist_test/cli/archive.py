@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from dist_test.errors import UnsafeArchive
+from dist_test.errors import UnsafeArchive, shortened, shown
 
 
 def unpack(archive: Path, destination: Path) -> None:
@@ -19,7 +19,7 @@ def unpack(archive: Path, destination: Path) -> None:
             content.extractall(destination)
     # RuntimeError is what zipfile says to a password, NotImplementedError to an unusual compression.
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError) as exc:
-        raise UnsafeArchive(f"{archive.name} cannot be unpacked: {exc}") from exc
+        raise UnsafeArchive(f"{archive.name} cannot be unpacked: {shortened(str(exc))}") from exc
 
 
 def _check(content: zipfile.ZipFile, destination: Path) -> None:
@@ -27,7 +27,7 @@ def _check(content: zipfile.ZipFile, destination: Path) -> None:
     for member in members:
         if reason := _objection(member):
             raise UnsafeArchive(
-                f"{content.filename and Path(content.filename).name} is not unpacked: {member.filename!r} {reason}"
+                f"{content.filename and Path(content.filename).name} is not unpacked: {shown(member.filename)} {reason}"
             )
     # zipfile never writes more of a member than its header says.
     total = sum(member.file_size for member in members)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from dist_test.errors import UnsafeArchive
+from dist_test.errors import UnsafeArchive, shortened
 from dist_test.master.site import ResultStore
 
 MAX_DIRECTORY_BYTES = 8 * 2**20  # some 80,000 members
@@ -130,4 +130,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError) as exc:
-        raise UnsafeArchive(f"it is damaged: {exc}") from exc
+        raise UnsafeArchive(f"it is damaged: {shortened(str(exc))}") from exc
