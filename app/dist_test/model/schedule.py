@@ -16,7 +16,7 @@ PROMOTED_FIRST_BAND = 64  # first attempts of promoted jobs; their retries lie b
 UNKNOWN_SECONDS = 30.0  # charged for a task without history in a job without any
 HISTORY_WEIGHT = 0.7  # the original's: new = 0.7 old + 0.3 observed
 MIN_RETRIES_BOOSTED = 16
-RETRY_SHARE_BOOSTED = 0.05  # of the job's tasks; more would let a job of failing tests run before everybody
+RETRY_SHARE_BOOSTED = 0.05  # more would let a job of failing tests run before everybody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +96,12 @@ def seconds_put_ahead(moves: Iterable[Move], priority: int) -> float:
     return sum(move.seconds for move in moves if move.after < priority <= move.before)
 
 
-def retries_boosted(total_tasks: int) -> int:
-    """How many queued retries of an owner may stand before everybody's first attempts."""
-    return max(MIN_RETRIES_BOOSTED, int(RETRY_SHARE_BOOSTED * total_tasks))
+def retries_boosted(attempts: int) -> int:
+    """How many retries may stand before everybody's first attempts, of so many attempts of their job.
+
+    Asked with a job's tasks it limits what waits there; with the attempts that have ended, what ever stood there.
+    """
+    return max(MIN_RETRIES_BOOSTED, int(RETRY_SHARE_BOOSTED * attempts))
 
 
 def learn(known: float | None, observed: float) -> float:

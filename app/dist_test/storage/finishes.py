@@ -297,18 +297,41 @@ def _write_retries(
     shares: dict[str, Share],
 ) -> None:
     rows = []
-    boosted = {owner: _boosted_retries(connection, owner) for owner in shares} if retried else {}
+    front = _Front(connection, job_rows)
     for result in retried:
         job, failed = job_rows[result.claim.key.job], attempt_rows[result.claim.key]
         # A promoted job's retries take no place among those of the owner's other jobs.
-        is_promoted = schedule.is_promoted(failed.priority)
-        boost = is_promoted or boosted[job.owner] < schedule.retries_boosted(job.total_tasks)
-        boosted[job.owner] += boost and not is_promoted
+        boost = schedule.is_promoted(failed.priority) or front.takes(job)
         shares[job.owner], row = _retry_row(connection, result, failed, shares[job.owner], boost)
         rows.append(row)
     for owner in sorted({job_rows[result.claim.key.job].owner for result in retried}):
         write_share(connection, shares[owner])
     insert_rows(connection, attempts, rows)
+
+
+class _Front:
+    """The places before everybody's first attempts, which are for the few retries of jobs that mostly succeed.
+
+    A limit on what waits there is not enough: it would be filled up again and again, and each task of a job that fails
+    keep a slot until its retries are used up.
+    """
+
+    def __init__(self, connection: Connection, job_rows: dict[int, AnyRow]) -> None:
+        self._connection = connection
+        self._retries = {key: row.retried_attempts for key, row in job_rows.items()}
+        self._waiting: dict[str, int] = {}
+
+    def takes(self, job: AnyRow) -> bool:
+        """Whether one more retry of a job, whose row was read before these results, may stand there."""
+        self._retries[job.job_key] += 1
+        if self._retries[job.job_key] > schedule.retries_boosted(job.finished_attempts):
+            return False
+        if job.owner not in self._waiting:
+            self._waiting[job.owner] = _boosted_retries(self._connection, job.owner)
+        if self._waiting[job.owner] >= schedule.retries_boosted(job.total_tasks):
+            return False
+        self._waiting[job.owner] += 1
+        return True
 
 
 def _boosted_retries(connection: Connection, owner: str) -> int:

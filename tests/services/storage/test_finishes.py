@@ -185,7 +185,7 @@ def test_retries_are_charged_and_few_stand_in_front(
         rows = connection.execute(text("SELECT priority FROM attempts WHERE attempt = 1")).scalars().all()
         share = connection.execute(text("SELECT finish_tag, retry_charge FROM fair_share")).one()
     boosted = [priority for priority in rows if priority < schedule.FIRST_BAND]
-    assert len(boosted) == schedule.retries_boosted(20) == 16
+    assert len(boosted) == schedule.MIN_RETRIES_BOOSTED == 16
     assert share.finish_tag == 40 * schedule.UNKNOWN_SECONDS
     assert share.retry_charge == 16 * schedule.UNKNOWN_SECONDS
 
