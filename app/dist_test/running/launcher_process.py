@@ -24,6 +24,9 @@ _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); from dist_test.running import launcher; launcher.main(sys.argv[2:])"
 )
 
+# Called while a launcher works, at first at once; it says after how many seconds to call it again, None for never.
+Meanwhile = Callable[[], float | None]
+
 
 class LauncherLostError(Exception):
     """The launcher ended, or stopped answering, while it had work."""
@@ -79,14 +82,19 @@ class LauncherProcess:
         except OSError:
             return False
 
-    def answer(self, deadline: Callable[[], float | None]) -> Done:
+    def answer(self, deadline: Callable[[], float | None], meanwhile: Meanwhile = lambda: None) -> Done:
         """Wait for the answer until `deadline` (monotonic seconds, may change meanwhile). Raises LauncherLostError."""
+        call_at: float | None = time.monotonic()
         try:
-            while not self._answers.poll(_milliseconds_until(deadline())):
+            while True:
+                if call_at is not None and time.monotonic() >= call_at:
+                    seconds = meanwhile()
+                    call_at = time.monotonic() + seconds if seconds is not None else None
+                if self._answers.poll(_milliseconds_until(deadline(), call_at)):
+                    return self._receive()
                 due = deadline()
                 if due is not None and time.monotonic() >= due:
                     raise LauncherLostError
-            return self._receive()
         except (EOFError, ConnectionError) as error:
             raise LauncherLostError from error
 
@@ -131,6 +139,7 @@ class LauncherProcess:
         return Done.from_message(message)
 
 
-def _milliseconds_until(due: float | None) -> float:
-    seconds = _LOOK_INTERVAL_SECONDS if due is None else min(_LOOK_INTERVAL_SECONDS, due - time.monotonic())
-    return max(0.0, seconds) * 1000
+def _milliseconds_until(*dues: float | None) -> float:
+    now = time.monotonic()
+    seconds = min((due - now for due in dues if due is not None), default=_LOOK_INTERVAL_SECONDS)
+    return max(0.0, min(_LOOK_INTERVAL_SECONDS, seconds)) * 1000

@@ -17,7 +17,7 @@ from dist_test.running import container as containers
 from dist_test.running import processes
 from dist_test.running.container import ContainerProgram
 from dist_test.running.environment import DEFAULT_PATH, RUN_MARKER, task_environment
-from dist_test.running.launcher_process import LauncherLostError, LauncherProcess
+from dist_test.running.launcher_process import LauncherLostError, LauncherProcess, Meanwhile
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.result_files import ResultFiles
 from dist_test.running.tails import TailsRequest
@@ -117,11 +117,17 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, request: RunRequest, *, on_started: Callable[[], None] | None = None) -> RunResult:
+    def run(
+        self,
+        request: RunRequest,
+        *,
+        on_started: Callable[[], None] | None = None,
+        meanwhile: Meanwhile = lambda: None,
+    ) -> RunResult:
         """Run one attempt to its end and say how it ended; afterwards nothing of it is left but the result's files.
 
         on_started: called once cancel() reaches this attempt. A caller who may be told to cancel before that
-        remembers it, and calls cancel() from here.
+        remembers it, and calls cancel() from here. meanwhile: called while the attempt runs, unless in a container.
         Raises RunError when it could not be run for a reason that is not the task's own.
         """
         if not request.command:
@@ -133,7 +139,7 @@ class Runner:
             files.open()
             if on_started is not None:
                 on_started()
-            result = self._finish(request, attempt, files, self._run_or_clean_up(request, attempt, files))
+            result = self._finish(request, attempt, files, self._run_or_clean_up(request, attempt, files, meanwhile))
         except OSError as error:
             raise RunError(f"cannot keep the output in {self._work_dir.results}: {error}") from error
         except LauncherLostError as error:
@@ -189,15 +195,17 @@ class Runner:
             interrupted.stop()
             self._forget(interrupted)
 
-    def _run_or_clean_up(self, request: RunRequest, attempt: _Attempt, files: ResultFiles) -> Done:
+    def _run_or_clean_up(
+        self, request: RunRequest, attempt: _Attempt, files: ResultFiles, meanwhile: Meanwhile
+    ) -> Done:
         try:
             if request.docker_image is not None:
                 return self._run_in_container(request, attempt, files, request.docker_image)
-            return self._run_here(request, attempt, files)
+            return self._run_here(request, attempt, files, meanwhile)
         except LauncherLostError:
             return self._clean_up_after_loss(request, attempt, files)
 
-    def _run_here(self, request: RunRequest, attempt: _Attempt, files: ResultFiles) -> Done:
+    def _run_here(self, request: RunRequest, attempt: _Attempt, files: ResultFiles, meanwhile: Meanwhile) -> Done:
         work = Work(
             serial=attempt.serial,
             files=_files(request),
@@ -211,7 +219,7 @@ class Runner:
             archive_limit_bytes=self._artifact_limit_bytes,
             clean=not request.leak,
         )
-        return self._exchange(attempt, self._main_launcher(), work, files.outputs + files.archive)
+        return self._exchange(attempt, self._main_launcher(), work, files.outputs + files.archive, meanwhile)
 
     def _run_in_container(self, request: RunRequest, attempt: _Attempt, files: ResultFiles, image: str) -> Done:
         """The task's own user writes and archives the tree; the engine's program is run as we are."""
@@ -289,13 +297,20 @@ class Runner:
             output_limit_bytes=self._output_limit_bytes,
         )
 
-    def _exchange(self, attempt: _Attempt, launcher: LauncherProcess, work: Work, fds: tuple[int, ...] = ()) -> Done:
+    def _exchange(
+        self,
+        attempt: _Attempt,
+        launcher: LauncherProcess,
+        work: Work,
+        fds: tuple[int, ...] = (),
+        meanwhile: Meanwhile = lambda: None,
+    ) -> Done:
         with self._lock:
             attempt.launcher = launcher
             launcher.give(work, fds)
             if attempt.canceled_at is not None:
                 launcher.cancel(attempt.serial)  # it was canceled before this launcher had it
-        done = launcher.answer(lambda: self._deadline(attempt))
+        done = launcher.answer(lambda: self._deadline(attempt), meanwhile)
         with self._lock:
             attempt.launcher = None
         if done.error is not None:

@@ -1,6 +1,7 @@
 """What a slave has in its hands: each attempt from its claim until its result is recorded."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,11 +19,14 @@ class Stop(Enum):
     TAKEN = "taken"  # its claim is another's now, or its lease could not be renewed
     HANDED_BACK = "handed back"  # the slave drains and cannot wait
     PREEMPTED = "preempted"  # handed back, because the slave's machine goes away
+    NOT_BEGUN = "not begun"  # claimed ahead, but what runs before it does not end
 
 
 @dataclass(eq=False, kw_only=True)
 class Holding:
     """An attempt in a slot's hands. `stopped` says why its result must not count; None as long as it does.
+
+    waited_seconds: from its claim to its beginning, when it was claimed ahead.
 
     Only `queue`, the connection that reserved the entry, can touch, release or finish the reservation.
     """
@@ -31,6 +35,8 @@ class Holding:
     queue: Queue
     reservation: Reservation
     claim: Claim
+    waited_seconds: float = 0.0
+    _claimed_at: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: Stop | None = None
     _interrupt: Callable[[], None] | None = None
@@ -39,6 +45,10 @@ class Holding:
     @property
     def stopped(self) -> Stop | None:
         return self._stopped
+
+    def begin(self) -> None:
+        """Note that it begins now, later than its claim."""
+        self.waited_seconds = time.monotonic() - self._claimed_at
 
     def on_stop(self, interrupt: Callable[[], None]) -> None:
         """Call `interrupt` when the attempt must stop; at once when it must already."""

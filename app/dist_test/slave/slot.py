@@ -34,7 +34,13 @@ logger = logging.getLogger(__name__)
 IDLE_SECONDS = 5  # how long an idle slot waits in one reserve: also how late it may notice a drain
 PAUSE_SECONDS = 1.0  # between two looks while the slot may not reserve, or a server is away
 AVOID_SECONDS = 1  # how long an entry waits for another slave than the one it failed on
-_RELEASED = {Stop.HANDED_BACK: "the slave leaves", Stop.PREEMPTED: "the slave's machine was preempted"}
+_RELEASED = {
+    Stop.HANDED_BACK: "the slave leaves",
+    Stop.PREEMPTED: "the slave's machine was preempted",
+    Stop.NOT_BEGUN: "what runs in its slot takes longer than expected",
+}
+# What is expected to end within this is short: while it runs, the next attempt is claimed. It waits so long at most.
+SHORT_SECONDS = 0.25
 MAX_UNRECORDED = 16  # results of a slot whose upload or recording is under way; more would fill the disk
 
 
@@ -57,8 +63,8 @@ class Slot:
     """Takes one entry after the other.
 
     1. Reserve. While the connection holds entries whose results are not recorded yet, only without waiting: an entry
-    runs out of its time when nobody can touch it. 2. Claim: MySQL says whether it is ours to run. 3. Run. 4. Upload and
-    record beside the next entry; then the entry is deleted.
+    runs out of its time when nobody can touch it. 2. Claim: MySQL says whether it is ours to run. 3. Run. While a short
+    one runs, the next is reserved and claimed. 4. Upload and record beside the next entry; then the entry is deleted.
     """
 
     def __init__(self, number: int, queue: Queue, runner: Runner, workshop: Workshop) -> None:
@@ -66,6 +72,8 @@ class Slot:
         self._runner = runner
         self._shop = workshop
         self._unrecorded = _Count()
+        self._next: Holding | None = None  # claimed while another one runs
+        self._latest_seconds: float | None = None  # what the latest command took
         self.is_busy = False
         self._thread = threading.Thread(target=self._run, name=f"slot-{number}", daemon=True)
 
@@ -94,8 +102,12 @@ class Slot:
             except Exception:  # a slot that ends would be a slot lost until somebody looks
                 logger.exception("A slot failed; it goes on with the next entry")
                 self._pause()
+        self._drop_next(Stop.HANDED_BACK)
 
     def _step(self) -> None:
+        if self._next is not None:
+            self._go_on(self._next)
+            return
         if not self._unrecorded.wait_below(MAX_UNRECORDED, timeout_seconds=PAUSE_SECONDS):
             return
         if not self._shop.standing.may_reserve():
@@ -115,14 +127,27 @@ class Slot:
         finally:
             self.is_busy = False
 
-    def _reserve(self) -> Reservation | None:
-        may_wait = self._unrecorded.value == 0
+    def _go_on(self, holding: Holding) -> None:
+        """Run what was claimed ahead, or hand it back."""
+        self.is_busy = True
+        try:
+            if self._shop.standing.is_draining:
+                self._drop_next(Stop.HANDED_BACK)
+            else:
+                self._next = None
+                holding.begin()
+                self._work(holding)
+        finally:
+            self.is_busy = False
+
+    def _reserve(self, *, ahead: bool = False) -> Reservation | None:
+        may_wait = self._unrecorded.value == 0 and not ahead
         try:
             reservation = self._queue.reserve(timeout_seconds=IDLE_SECONDS if may_wait else 0)
         except DeadlineSoon:
             self._touch_all()
             return None
-        if reservation is None and not may_wait:
+        if reservation is None and not may_wait and not ahead:
             self._unrecorded.wait_below(1, timeout_seconds=PAUSE_SECONDS)
         return reservation
 
@@ -132,19 +157,28 @@ class Slot:
                 _ignore_gone(lambda reservation=holding.reservation: self._queue.touch(reservation))  # type: ignore[misc]  # bound now
 
     def _take(self, reservation: Reservation) -> None:
+        holding = self._hold(reservation)
+        if holding is not None:
+            self._work(holding)
+
+    def _hold(self, reservation: Reservation) -> Holding | None:
+        """Claim what was reserved; None, with the entry seen to, when it is not ours to run."""
         try:
             entry = QueueEntry.from_body(reservation.body)
         except InvalidJob as exc:
             logger.error("Deleted junk from the queue: %s", exc, extra={"action": "junk_deleted"})
             _ignore_gone(lambda: self._queue.finish(reservation))
-            return
+            return None
         try:
             claim = self._claim(entry, reservation)
         except DatabaseUnavailable:
             self._give_back(reservation, delay_seconds=1)
             raise
-        if claim is not None:
-            self._work(Holding(entry=entry, queue=self._queue, reservation=reservation, claim=claim))
+        if claim is None:
+            return None
+        holding = Holding(entry=entry, queue=self._queue, reservation=reservation, claim=claim)
+        self._shop.holdings.add(holding)
+        return holding
 
     def _claim(self, entry: QueueEntry, reservation: Reservation) -> Claim | None:
         if self._shop.claims.must_avoid(entry):
@@ -162,13 +196,48 @@ class Slot:
         return None
 
     def _work(self, holding: Holding) -> None:
-        self._shop.holdings.add(holding)
         try:
-            ran = run_attempt(holding, self._shop.cache, self._runner)
+            ran = run_attempt(holding, self._shop.cache, self._runner, meanwhile=lambda: self._look_ahead(holding))
         except BaseException:
             self._shop.holdings.remove(holding)
             raise
+        if isinstance(ran, RunResult):
+            self._latest_seconds = ran.duration.total_seconds()
         self._hand_on(holding, ran)
+
+    def _look_ahead(self, running: Holding) -> float | None:
+        """Called while an attempt runs; gives the seconds until the next call. Never in the way of what runs."""
+        try:
+            return self._claim_ahead(running)
+        except (DatabaseUnavailable, QueueUnavailable) as exc:
+            logger.debug("Nothing is claimed ahead: %s", exc)
+        except Exception:  # whatever it is, what runs must end as it would
+            logger.exception("Nothing is claimed ahead")
+        return None
+
+    def _claim_ahead(self, running: Holding) -> float | None:
+        """Claim the next attempt if the running one is short; hand it back when that one was not."""
+        if self._next is not None:
+            self._drop_next(Stop.NOT_BEGUN)
+            return None
+        # Longest first: a task that nobody knows takes about what the one before it took.
+        expected = running.entry.expected_seconds or self._latest_seconds
+        if expected is None or expected > SHORT_SECONDS or self._unrecorded.value >= MAX_UNRECORDED:
+            return None
+        reservation = self._reserve(ahead=True) if self._shop.standing.may_reserve() else None
+        if reservation is not None:
+            self._next = self._hold(reservation)
+        return SHORT_SECONDS if self._next is not None else None
+
+    def _drop_next(self, why: Stop) -> None:
+        holding, self._next = self._next, None
+        if holding is None:
+            return
+        holding.stop(why)  # without effect on one that was canceled or taken meanwhile
+        try:
+            self._drop(holding, None)
+        except (DatabaseUnavailable, QueueUnavailable) as exc:
+            logger.warning("%s waits until its lease lapses: %s", holding.entry.name, exc)
 
     def _hand_on(self, holding: Holding, ran: RunResult | SetupFailure | None) -> None:
         if holding.stopped is not None:

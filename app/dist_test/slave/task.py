@@ -10,6 +10,7 @@ from dist_test.isolate.cache import BlobCache, CachedTree
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import QueueEntry
 from dist_test.running.cached import entries_of
+from dist_test.running.launcher_process import Meanwhile
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.runner import Runner
 from dist_test.slave.holdings import Holding
@@ -29,15 +30,20 @@ class SetupFailure:
     reason: str
 
 
-def run_attempt(holding: Holding, cache: BlobCache, runner: Runner) -> RunResult | SetupFailure | None:
-    """Fetch the attempt's files and run it; None when it was stopped before its command began."""
+def run_attempt(
+    holding: Holding, cache: BlobCache, runner: Runner, *, meanwhile: Meanwhile
+) -> RunResult | SetupFailure | None:
+    """Fetch the attempt's files and run it; None when it was stopped before its command began.
+
+    meanwhile: called while the command runs.
+    """
     try:
         with cache.checkout(holding.entry.task.isolate_hash) as cached:
             if holding.stopped:
                 return None
             request = _request(holding.entry, cached)
             holding.on_look(runner.ask_for_tails)
-            return runner.run(request, on_started=lambda: holding.on_stop(runner.cancel))
+            return runner.run(request, on_started=lambda: holding.on_stop(runner.cancel), meanwhile=meanwhile)
     except (IsolateError, RunError, OSError) as exc:
         logger.warning("Could not set up %s: %s", holding.entry.name, exc, extra={"action": "setup_failed"})
         return SetupFailure(reason=str(exc))
@@ -54,6 +60,7 @@ def result_of(holding: Holding, ran: RunResult, uploaded: Uploaded) -> Result:
         task=holding.entry.task,
         exit_status=ran.exit_status,
         duration_seconds=ran.duration.total_seconds(),
+        waited_seconds=holding.waited_seconds,
         message=_message(holding.entry, ran, uploaded),
         stdout_bytes=uploaded.stdout_bytes,
         stderr_bytes=uploaded.stderr_bytes,

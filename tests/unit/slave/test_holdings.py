@@ -10,6 +10,7 @@ from dist_test.errors import RunError
 from dist_test.isolate.cache import BlobCache, CachedTree
 from dist_test.isolate.format import Tree
 from dist_test.model.task import AttemptKey, QueueEntry, Task
+from dist_test.running.launcher_process import Meanwhile
 from dist_test.running.records import RunRequest, RunResult
 from dist_test.running.runner import Runner
 from dist_test.slave.holdings import Holding, Stop
@@ -33,7 +34,7 @@ class FakeRunner:
         self._during = during
         self.canceled = 0
 
-    def run(self, request: RunRequest, *, on_started: Callable[[], None]) -> RunResult:
+    def run(self, request: RunRequest, *, on_started: Callable[[], None], meanwhile: Meanwhile) -> RunResult:
         on_started()
         self._during()
         raise RunError("it was only a test")
@@ -54,7 +55,9 @@ def holding() -> Holding:
 
 
 def _run(holding: Holding, runner: FakeRunner) -> None:
-    assert isinstance(run_attempt(holding, cast(BlobCache, FakeCache()), cast(Runner, runner)), SetupFailure)
+    assert isinstance(
+        run_attempt(holding, cast(BlobCache, FakeCache()), cast(Runner, runner), meanwhile=lambda: None), SetupFailure
+    )
 
 
 def test_an_attempt_that_is_lost_while_it_runs_is_interrupted(holding: Holding) -> None:
