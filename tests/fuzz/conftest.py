@@ -7,8 +7,42 @@ from collections.abc import Callable
 
 import pytest
 
+from ..services.conftest import (
+    accounts,
+    beanstalk_settings,
+    beanstalkd,
+    database,
+    mariadb,
+    master_database,
+    migrated_database,
+    queue,
+    queues,
+    seaweedfs,
+    slave_database,
+)
+from ..services.master.conftest import bucket, environ, hand, make_app, service, settings
 from .running import Report, Run
 from .target import Target
+
+__all__ = [
+    "accounts",
+    "beanstalk_settings",
+    "beanstalkd",
+    "bucket",
+    "database",
+    "environ",
+    "hand",
+    "make_app",
+    "mariadb",
+    "master_database",
+    "migrated_database",
+    "queue",
+    "queues",
+    "seaweedfs",
+    "service",
+    "settings",
+    "slave_database",
+]
 
 INPUTS = 150  # for each target in `make test`
 LARGE_INPUTS = 3

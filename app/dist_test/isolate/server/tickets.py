@@ -35,7 +35,7 @@ class Tickets:
             raise BadRequest("upload_ticket is missing")
         try:
             values = self._signer.loads(signed, max_age=_SECONDS)
-        except BadSignature as exc:
+        except (BadSignature, UnicodeEncodeError) as exc:  # the latter: half a character, which JSON can spell
             raise BadRequest(f"the upload ticket is not valid: {exc}; look the blob up again") from exc
         if len(values) != 4 or values[0] != kind:
             raise BadRequest(f"the upload ticket is not one for {_WAYS[kind]}; look the blob up again")
