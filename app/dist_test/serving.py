@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  # gunicorn has no annotations
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no annotations
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # gunicorn has no annotations
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 logger = logging.getLogger(__name__)
+
+MalformedBody = ParseException  # what reading a body raises that is not chunked as it should be
 
 KEEPALIVE_SECONDS = 30  # several polls of a watcher
 _SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it once, when it is imported

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from wsgiref.types import StartResponse, WSGIApplication
 
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from dist_test.master.addresses import client_address, is_within, parse_address
+from dist_test.serving import MalformedBody
 from dist_test.settings.values import Network
 
 _SLASHES = re.compile(r"/{2,}")
@@ -59,8 +60,11 @@ class BoundedBody:
         self._left = limit
 
     def read(self, size: int = -1) -> bytes:
-        """Read at most `size` bytes. Raises RequestEntityTooLarge."""
-        found = self._body.read(size)
+        """Read at most `size` bytes. Raises RequestEntityTooLarge, BadRequest."""
+        try:
+            found = self._body.read(size)
+        except MalformedBody as exc:
+            raise BadRequest(f"the body is not chunked as it should be: {exc}") from exc
         self._left -= len(found)
         if self._left <= 0:
             raise RequestEntityTooLarge
