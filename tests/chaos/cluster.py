@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dist_test.errors import LocalClusterError
@@ -82,7 +83,7 @@ class Cluster:
         )
         for slave in self.farm.slaves:
             slave.reserve_ports()
-            slave.start()
+        _at_once(Program.start, self.farm.slaves)
 
     def inflict(self, fault: Fault) -> None:
         """Do it, wait until it is over, and see that its target is up again. Raises LocalClusterError."""
@@ -97,8 +98,8 @@ class Cluster:
     def stop(self) -> None:
         """End every program as an operator would. Raises LocalClusterError when a service does not end well."""
         services: Sequence[Program] = (*self.farm.slaves, self.farm.master, self.farm.isolate)
-        for service in services:
-            service.stop()
+        _at_once(Program.stop, self.farm.slaves)
+        _at_once(Program.stop, services)
         self.farm.stop()
         bad = {service.name: service.exit_status for service in services if service.exit_status != 0}
         if bad:
@@ -182,6 +183,11 @@ def _concerns(fault: Fault, link: Link) -> bool:
 def _address(link: Link) -> str:
     is_port = _SETTING_OF[link.server].endswith("_PORT")
     return str(link.port) if is_port else f"http://127.0.0.1:{link.port}"
+
+
+def _at_once(act: Callable[[Program], None], programs: Sequence[Program]) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(act, programs))
 
 
 def _start(program: Program) -> None:

@@ -18,12 +18,13 @@ SERVERS = (MARIADB, BEANSTALKD, S3, ISOLATE, MASTER)
 SLAVE = "slave"
 ROLES = (*SERVERS, SLAVE)
 
-SPACING_SECONDS = 3.0  # from the end of a fault that lets leases lapse to the next one
+# A lease lapses 4 s after its slave fell silent, and is taken over; a second later the attempt is recorded.
+_TAKEOVER_SECONDS = {SLAVE: 6.5, MARIADB: 2.5}
 MAX_ISOLATE_OUTAGES = 2  # one less than the failed setups that end a task
 _TRIES = 1000  # to find a time for a fault that there must be
 _MEAN_GAP_SECONDS = 0.5  # between two that are drawn; about every second one finds no room
 _RECOVERY_SECONDS = {MARIADB: 4.0, BEANSTALKD: 2.0, S3: 4.0, ISOLATE: 2.0, MASTER: 3.0, SLAVE: 3.0}
-# The leases of slaves are 4 s: some faults are shorter, some longer. Uploads are tried for 12 s.
+# Some are shorter than leases, some longer. Uploads are tried for 12 s.
 _LONGEST_SECONDS = {MARIADB: 7.0, BEANSTALKD: 6.0, S3: 6.0, ISOLATE: 6.0, MASTER: 6.0, SLAVE: 8.0}
 _LONGEST_ISOLATE_OUTAGE_SECONDS = 2.0
 
@@ -80,6 +81,13 @@ class Fault:
         is_orderly = self.kind in (Kind.RESTART, Kind.EVICT)
         return self.role == MARIADB or (self.role == SLAVE and not is_orderly)
 
+    @property
+    def settled_seconds(self) -> float:
+        """When other slaves are expected to have done what this one let lapse, if it `ends_leases`."""
+        # What a slave ran is taken over while it is still away, but nobody can while the database is.
+        begin = self.over_seconds if self.role == MARIADB else self.at_seconds
+        return begin + _TAKEOVER_SECONDS[self.role]
+
     def __str__(self) -> str:
         return f"{self.kind.value} {self.target} for {self.lasts_seconds:.1f} s"
 
@@ -96,7 +104,7 @@ def draw(seed: int, *, seconds: float, slaves: int) -> list[Fault]:
                 break
     at_seconds = 1.0
     while at_seconds < seconds:
-        role = rng.choice(ROLES)
+        role = rng.choice((*ROLES, SLAVE, SLAVE))  # there are several
         fault = _fault(rng, at_seconds, role, rng.choice(_KINDS[role]), slaves)
         if _has_room(fault, faults):
             faults.append(fault)
@@ -117,15 +125,14 @@ def _fault(rng: random.Random, at_seconds: float, role: str, kind: Kind, slaves:
 
 
 def _has_room(fault: Fault, others: Sequence[Fault]) -> bool:
-    if any(_overlap(fault, other, 0) for other in others if other.target == fault.target):
-        return False
-    if fault.ends_leases and any(_overlap(fault, other, SPACING_SECONDS) for other in others if other.ends_leases):
+    if any(_are_too_close(fault, other) for other in others):
         return False
     outages = sum(other.role == ISOLATE and other.kind.is_outage for other in others)
     return not (fault.role == ISOLATE and fault.kind.is_outage and outages >= MAX_ISOLATE_OUTAGES)
 
 
-def _overlap(one: Fault, other: Fault, spacing_seconds: float) -> bool:
-    return (
-        one.at_seconds < other.over_seconds + spacing_seconds and other.at_seconds < one.over_seconds + spacing_seconds
-    )
+def _are_too_close(one: Fault, other: Fault) -> bool:
+    earlier, later = sorted((one, other), key=lambda fault: fault.at_seconds)
+    if earlier.ends_leases and later.ends_leases and later.at_seconds < earlier.settled_seconds:
+        return True
+    return earlier.target == later.target and later.at_seconds < earlier.over_seconds

@@ -29,6 +29,9 @@ class Holder:
     slave: str
     released: bool
 
+    def __str__(self) -> str:
+        return f"{self.slave} of {self.at:%H:%M:%S.%f}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -70,7 +73,7 @@ class Verdict:
     attempts: Sequence[Attempt]
     audits: Sequence[str]
     wrong: Sequence[str]
-    unexplained: int  # takeovers
+    unexplained: Sequence[str]  # takeovers
 
     def __str__(self) -> str:
         attempts = self.attempts
@@ -82,8 +85,9 @@ class Verdict:
             (
                 f"{len(attempts)} attempts: {', '.join(f'{number} {name}' for name, number in outcomes.items())}",
                 f"{executions} executions, {again} of them more than were recorded",
-                f"{sum(takeovers)} takeovers, at most {max(takeovers)} of one attempt; {self.unexplained} of them from"
-                " slaves that nothing had happened to",
+                f"{sum(takeovers)} takeovers, at most {max(takeovers)} of one attempt;"
+                f" {len(self.unexplained)} of them from slaves that nothing had happened to",
+                *self.unexplained,
                 f"{sum(attempt.logs_lost for attempt in attempts)} logs lost while S3 was away",
                 *self.audits,
                 *(f"WRONG: {reason}" for reason in self.wrong),
@@ -105,7 +109,7 @@ def judge(farm: Farm, job_ids: Sequence[str], marks: Path, happened: Sequence[Ha
         attempts=attempts,
         audits=audits,
         wrong=wrong,
-        unexplained=sum(_unexplained(attempt, happened) for attempt in attempts),
+        unexplained=[line for attempt in attempts for line in _unexplained(attempt, happened)],
     )
 
 
@@ -237,13 +241,12 @@ def _wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str
         yield f"{key} ran, and is no attempt"
 
 
-def _unexplained(attempt: Attempt, happened: Sequence[Happened]) -> int:
-    """How many leases on it lapsed although nothing had happened to their holder or to the database."""
-    return sum(
-        not any(_explains(one, earlier, later) for one in happened)
-        for earlier, later in pairwise(attempt.holders)
-        if not earlier.released and not later.released
-    )
+def _unexplained(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[str]:
+    """Leases on it that lapsed although nothing had happened to their holder or to the database."""
+    for earlier, later in pairwise(attempt.holders):
+        is_takeover = not earlier.released and not later.released
+        if is_takeover and not any(_explains(one, earlier, later) for one in happened):
+            yield f"  {attempt}: {earlier} lost it to {later}"
 
 
 def _explains(happened: Happened, earlier: Holder, later: Holder) -> bool:
