@@ -1,8 +1,10 @@
 """A whole local cluster to be measured: other users, cached trees, claims, leases, logs, recorded results."""
 
+import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ from dist_test.storage.jobs import Jobs
 from dist_test.storage.queue import Queue
 
 POLL_SECONDS = 0.25
+PROJECT = "bench"
 TRUE = ("/bin/true",)
 
 
@@ -41,19 +44,20 @@ class BenchCluster:
         self.database, self.queue = Database(settings.mysql), Queue(settings.beanstalk)
         self._auditor = Auditor(self.database, self.queue, grace=settings.queued_grace)
         self._digests: dict[tuple[str, ...], str] = {}
-        self._number = 0
+        self._number, self._counting = 0, threading.Lock()
 
     def close(self) -> None:
         self.queue.close()
         self.database.close()
 
     def submit(self, tasks: int, command: Sequence[str] = TRUE, *, owner: str = "ann", **fields: object) -> str:
-        """Submit a job of equal tasks and give back its id; `fields` are added to each task."""
-        self._number += 1
-        job_id = f"bench{self._number}"
+        """Submit a job of equal tasks and give back its id; `fields` are those of each task."""
+        with self._counting:
+            self._number += 1
+            job_id = f"bench{self._number}"
         base = {"isolate_hash": self.digest(command), **fields}
-        listed = [base | {"description": f"{' '.join(command)} {number}"} for number in range(tasks)]
-        body = {"job_id": job_id, "owner": owner, "tasks": listed}
+        listed = [{"description": f"{' '.join(command)} {number}"} | base for number in range(tasks)]
+        body = {"job_id": job_id, "owner": owner, "project": PROJECT, "tasks": listed}
         requests.post(f"{self.url}/api/v1/jobs", json=body, timeout=300).raise_for_status()
         return job_id
 
@@ -108,6 +112,12 @@ class BenchCluster:
         command = [beside_python("dist-test-master"), *arguments]
         subprocess.run(command, env=self._environment, stdout=subprocess.DEVNULL, check=True)
 
+    def memory(self, program: str) -> list[float]:
+        """What each process of a program has in memory, in MB: of the master its workers."""
+        pid = next(one.pid for one in self.status.programs if one.name == program)
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if program == "master" else [str(pid)]
+        return [_resident_bytes(worker) / 1e6 for worker in workers]
+
     def sql(self, query: str, **values: object) -> list[Any]:
         """Rows, straight from the database."""
         with self.database.engine.begin() as connection:
@@ -146,6 +156,11 @@ def bench_cluster(*, slaves: int, slots: int) -> Iterator[BenchCluster]:
     finally:
         background.stop(state_dir)
         shutil.rmtree(state_dir)
+
+
+def _resident_bytes(pid: str) -> int:
+    # proc(5): statm's second field is the resident set, in pages.
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def milliseconds(act: Callable[[], object]) -> float:

@@ -77,6 +77,12 @@ def idle_share(seconds: float = LOOK_SECONDS) -> float:
     return (idle_later - idle) / max(1, total_later - total)
 
 
+def busy_seconds() -> float:
+    """How long the processors have been busy since the machine was booted, summed over them."""
+    idle, total = _processor_times()
+    return (total - idle) / os.sysconf("SC_CLK_TCK")
+
+
 def _processor_times() -> tuple[int, int]:
     # proc(5): user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of user and nice.
     times = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
