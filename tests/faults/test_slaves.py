@@ -93,6 +93,31 @@ def test_a_restart_of_beanstalkd_kills_no_task_and_runs_none_twice(farm: Farm, m
     assert all(attempt["attempt"] == 0 for attempt in farm.attempts("j"))
 
 
+def test_a_beanstalkd_that_hangs_lets_no_lease_lapse(farm: Farm, marks: Path) -> None:
+    farm.start()
+    farm.slave(slots=2)
+    digest = farm.archive(f"{_mark(marks)}; while [ ! -e {marks}/go ]; do sleep 0.1; done")
+    farm.submit("j", _task(digest, "one"), _task(digest, "two"))
+    wait(lambda: len(_runs(marks)) == 2)
+    os.kill(farm.beanstalkd.pid, signal.SIGSTOP)
+    [frozen] = farm.sql("SELECT UTC_TIMESTAMP(6) AS at")
+
+    def is_past_two_leases() -> bool:
+        [row] = farm.sql(
+            "SELECT MIN(lease_until) < UTC_TIMESTAMP(6) AS is_lapsed,"
+            " UTC_TIMESTAMP(6) > :at + INTERVAL 8 SECOND AS is_past FROM attempts",
+            at=frozen.at,
+        )
+        assert not row.is_lapsed
+        return bool(row.is_past)
+
+    wait(is_past_two_leases)
+    os.kill(farm.beanstalkd.pid, signal.SIGCONT)
+    (marks / "go").touch()
+    assert farm.wait_for_job("j")["result"] == "succeeded"
+    assert len(_runs(marks)) == 2
+
+
 def test_the_loss_of_beanstalkds_disk_loses_no_task(farm: Farm) -> None:
     farm.start()
     digest = farm.archive("exit 0")

@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """One thread that beats every `every`.
+    """One thread that beats every `every`, and one that touches the queue entries as often.
 
     Each beat: 1. one transaction extends the leases of all holdings and writes the slave's row; 2. holdings whose
-    claim is no longer ours are stopped; 3. the queue entries are touched; 4. `want` is noted. When no beat has
-    succeeded for a whole lease, other slaves may be running what we run: everything held is stopped.
+    claim is no longer ours are stopped; 3. `want` is noted. When no beat has succeeded for a whole lease, other slaves
+    may be running what we run: everything held is stopped.
     """
 
     def __init__(
@@ -46,15 +46,18 @@ class Heartbeat:
         self._stopped = threading.Event()
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        # Apart: a beanstalkd that hangs holds it up at every slot's connection, and leases lapsed meanwhile.
+        self._toucher = threading.Thread(target=self._keep_touching, name="touches", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._toucher.start()
 
     def stop(self) -> None:
         """Stop beating. Leases that were not released run out by themselves."""
         self._stopped.set()
         self._hurry.set()
-        self._thread.join()
+        self._thread.join()  # but not the other, which may be waiting for beanstalkd
 
     def hurry(self) -> None:
         """Beat at once: something has changed that others should know."""
@@ -69,7 +72,10 @@ class Heartbeat:
         except (DatabaseUnavailable, DatabaseRefused) as exc:
             logger.warning("No heartbeat: %s", exc, extra={"action": "heartbeat_failed"})
             self._stop_if_lapsed(held)
-        for holding in held:
+
+    def touch(self) -> None:
+        """Touch the entries of all holdings once."""
+        for holding in self._holdings.all():
             _touch(holding)
 
     def _run(self) -> None:
@@ -80,6 +86,13 @@ class Heartbeat:
                 logger.exception("A heartbeat failed")
             self._hurry.wait(self._every)
             self._hurry.clear()
+
+    def _keep_touching(self) -> None:
+        while not self._stopped.wait(self._every):
+            try:
+                self.touch()
+            except Exception:  # as for a beat
+                logger.exception("Queue entries could not be touched")
 
     def _renew(self, held: list[Holding], began: float) -> None:
         # In this order: what a slot had in its hands when it was asked is among the holdings until it is recorded.

@@ -87,10 +87,11 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_a_beat_renews_and_touches_everything_held(bench: Bench) -> None:
+def test_everything_held_is_renewed_and_touched(bench: Bench) -> None:
     held = [bench.hold(1), bench.hold(2)]
     bench.heartbeat.beat()
     assert bench.claims.renewed == [[holding.claim for holding in held]]
+    bench.heartbeat.touch()
     assert bench.queue.touched == 2
     assert [holding.stopped for holding in held] == [None, None]
 
@@ -106,6 +107,7 @@ def test_lost_claims_are_stopped_each_for_its_reason(bench: Bench) -> None:
 def test_a_lost_reservation_stops_nothing(bench: Bench) -> None:
     holding = bench.hold(1)
     bench.queue.is_gone = True
+    bench.heartbeat.touch()
     bench.heartbeat.beat()
     assert holding.stopped is None
 
