@@ -85,11 +85,15 @@ class Entries:
         """All attempts of enqueued jobs that have waited for longer than `older_than`, in pages."""
         return self._pages(lambda: and_(jobs.c.enqueued_at.is_not(None), is_waiting(), _waited(older_than)))
 
-    def lapsed(self, *, longer_than: timedelta) -> list[Queued]:
-        """The attempts whose slave fell silent: their lease ended `longer_than` ago, and nobody took them since."""
+    def lapsed(self, *, longer_than: timedelta, job_key: int | None = None) -> list[Queued]:
+        """The attempts whose slave fell silent: their lease ended `longer_than` ago, and nobody took them since.
+
+        Of one job, or of all that run; a page of them at most.
+        """
+        running = select(jobs.c.job_key).where(jobs.c.state == "running")
         query = _query(
             attempts.c.finished_at.is_(None),
-            attempts.c.job_key.in_(select(jobs.c.job_key).where(jobs.c.state == "running")),
+            attempts.c.job_key.in_(running) if job_key is None else attempts.c.job_key == job_key,
             attempts.c.has_started == 1,
             attempts.c.lease_until < _ago(longer_than),
         )

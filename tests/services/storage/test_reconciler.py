@@ -196,24 +196,3 @@ def test_who_lost_the_lock_with_its_connection_knows(database: Database) -> None
     assert not first.holds()
     second.resign()
     first.resign()
-
-
-@pytest.mark.parametrize(
-    ("sql", "reason"),
-    [
-        ("UPDATE jobs SET finished_tasks = 0", "its counters are"),
-        ("UPDATE jobs SET state = 'running'", "its state is running with 1 tasks finished"),
-        ("DELETE FROM events WHERE kind = 'finished'", "it was finished 0 times"),
-        ("UPDATE tasks SET max_retries = 5", "and the next attempt is missing"),
-    ],
-)
-def test_an_audit_names_what_cannot_be_true(
-    sql: str, reason: str, service: Service, hand: MakeHand, take: Take, auditor: Auditor, database: Database
-) -> None:
-    record, _ = service.submit(job("one"))
-    a = hand("a")
-    a.finish(a.claim(take()), Outcome.FAILED, exit_status=1)
-    assert str(auditor.audit(record.job_key)) == "job: 1 tasks = 1 ended + 0 running + 0 queued: clean"
-    with database.engine.begin() as connection:
-        connection.execute(text(sql))
-    assert any(reason in breach.reason for breach in auditor.audit(record.job_key).breaches)
