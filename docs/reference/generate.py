@@ -52,6 +52,7 @@ SERVICES = (
     ("dist-test-master", "migrate"),
     ("dist-test-master", "check"),
     ("dist-test-master", "audit"),
+    ("dist-test-master", "prune"),
     ("dist-test-master", "slaves"),
     ("dist-test-master", "drain"),
     ("dist-test-master", "resume"),
@@ -60,6 +61,7 @@ SERVICES = (
     ("dist-test-slave", "configure"),
     ("dist-test-slave", "check"),
     ("dist-test-isolate",),
+    ("dist-test-isolate", "prune"),
     ("dist-test-autoscale",),
     *(("dist-test-autoscale", name) for name in ("run", "plan", "status", "pin", "unpin", "validate-config")),
 )

@@ -17,11 +17,14 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "model": ({"errors"}, set()),
     "settings": ({"errors"}, set()),
     "logs": ({"errors"}, set()),
-    "serving": (set(), {"gunicorn", "prometheus_client"}),
+    "connections": (set(), {"gunicorn"}),
+    "serving": ({"connections"}, {"gunicorn", "prometheus_client"}),
     "storage": (
         {"model", "settings", "errors"},
         {"sqlalchemy", "pymysql", "alembic", "greenstalk", "boto3", "botocore", "types_boto3_s3", "urllib3"},
     ),
+    "isolate.notice": ({"storage.results", "errors"}, set()),
+    "isolate.prune": ({"isolate", "storage", "settings", "errors"}, set()),
     "isolate.store": ({"isolate", "storage.results", "settings", "errors"}, set()),
     "isolate.server": (
         {"isolate", "storage.results", "settings", "errors"},
@@ -58,7 +61,14 @@ PURE = {
 PURE_STANDARD = frozenset(
     {"collections", "dataclasses", "difflib", "enum", "math", "pathlib", "re", "tomllib", "typing", "urllib"}
 )
-SERVER_SIDE = {"isolate.store", "isolate.server", "isolate.server_metrics", "isolate.command"}
+SERVER_SIDE = {
+    "isolate.store",
+    "isolate.notice",
+    "isolate.prune",
+    "isolate.server",
+    "isolate.server_metrics",
+    "isolate.command",
+}
 
 
 def _modules() -> list[Path]:

@@ -1,4 +1,4 @@
-"""`dist-test-isolate`: the isolate server under gunicorn."""
+"""`dist-test-isolate`: the isolate server under gunicorn, and the pruning of its store."""
 
 import argparse
 import hmac
@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,42 @@ from dist_test.errors import ConfigurationError, DistTestError
 from dist_test.isolate.store import BlobStore, DiskStore, S3Store
 from dist_test.logs import set_up_logging
 from dist_test.serving import WebServer, counts_of_all_workers
-from dist_test.settings import IsolateSettings, load_isolate_settings
+from dist_test.settings import IsolateSettings, load_isolate_settings, load_mysql_settings, values
 from dist_test.storage.results import Bucket
 
 logger = logging.getLogger(__name__)
 
-_SLOW_CLIENT_SECONDS = 60  # of silence, before its thread is needed for others
+_SLOW_CLIENT_SECONDS = 15  # of silence in an upload, before its thread is needed for others
 _SHUTDOWN_SECONDS = 2  # for answers under way; clients try again
 
 
 def main() -> None:
-    """Serve until SIGTERM. Exits 1 with a message when the configuration or the store cannot be used."""
+    """Serve until SIGTERM, or prune. Exits 1 with a message when the configuration or the store cannot be used."""
     arguments = _parser().parse_args()
     try:
         settings = load_isolate_settings()
-        set_up_logging("isolate", settings.log_dir)
-        bind = arguments.bind or settings.bind
+        set_up_logging("isolate", settings.log_dir if arguments.command is None else None)
         store = open_store(settings)
+        if arguments.command == "prune":
+            sys.exit(_prune(arguments, store))
+        bind = arguments.bind or settings.bind
         token_key = _token_key(settings)
     except DistTestError as exc:
         sys.exit(f"dist-test-isolate: {exc}")
     logger.info("Serving %s", settings.store, extra={"action": "isolate_started"})
     with counts_of_all_workers("isolate"):
         _Server(settings, bind, store, token_key).run()
+
+
+def _prune(arguments: argparse.Namespace, store: BlobStore) -> int:
+    from dist_test.isolate.prune import run_prune
+
+    mysql = load_mysql_settings()
+    return run_prune(store, mysql, arguments.older_than, _say, is_dry=arguments.dry_run, as_json=arguments.json)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  # the command's answer
 
 
 def open_store(settings: IsolateSettings) -> BlobStore:
@@ -88,7 +102,33 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve blobs to developers and slaves. Settings: section [isolate_server] of dist_test.cnf.",
     )
     parser.add_argument("--bind", metavar="HOST:PORT", help="listen here instead of isolate_server.bind")
+    commands = parser.add_subparsers(dest="command", title="instead of serving")
+    _add_prune(commands.add_parser("prune", help="remove blobs that no job needs and nobody asks for any more"))
     return parser
+
+
+def _add_prune(prune: argparse.ArgumentParser) -> None:
+    prune.description = (
+        "Remove the blobs that nobody has sent or asked for in a long time, and that no job in the database needs."
+        " Runs beside the server, on its host for a store on disk. Needs section [mysql] too, with an account that has"
+        " the rights of `isolate`."
+    )
+    prune.add_argument(
+        "--older-than",
+        type=_age,
+        required=True,
+        metavar="AGE",
+        help="since when nobody has asked for a blob: 12h, 30d, 8w; 1h at least",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="remove nothing; list what would be removed")
+    prune.add_argument("--json", action="store_true", help="say it as one JSON document")
+
+
+def _age(text: str) -> timedelta:
+    try:
+        return values.age(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; {exc}") from exc
 
 
 class _Server(WebServer):

@@ -24,7 +24,7 @@ _SQL_NAMES = {"GRANT": "GRANT OPTION", "DELETE VERSIONING ROWS": "DELETE HISTORY
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """An account of the database server, and the program that logs in with it: master, slave or autoscaler."""
+    """An account of the database server, and the program that logs in with it: master, slave, autoscaler or isolate."""
 
     program: str
     user: str

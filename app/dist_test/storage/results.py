@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from dist_test.errors import ResultNotFound, ResultStoreUnavailable
 from dist_test.settings import AwsSettings
@@ -27,6 +27,8 @@ _PAUSES = tuple(timedelta(seconds=pause) for pause in (0.2, 1, 3, 8))  # a resta
 _CONNECTIONS = 32
 _DELETE_BATCH = 1000  # S3's limit for one DeleteObjects
 _WHOLE_BYTES = 64 * 2**20  # bigger files go in parts
+_COPY_BYTES = 5 * 2**30  # S3's limit for one CopyObject
+_TRIES = 5
 _PRESIGNED_PUT_SECONDS = 900
 _OCTETS = "application/octet-stream"
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
@@ -57,10 +59,11 @@ class ObjectStream:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """What a listing says about one object."""
+    """What S3 says about one object. modified_at: by the server's clock, in whole seconds on some."""
 
     key: str
     size_bytes: int
+    modified_at: datetime
 
 
 class Bucket:
@@ -89,10 +92,10 @@ class Bucket:
         self._region = region
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._clients: dict[str | None, S3Client] = {}
+        self._clients: dict[tuple[str | None, int], S3Client] = {}
 
     @classmethod
-    def of(cls, settings: AwsSettings) -> "Bucket":
+    def of(cls, settings: AwsSettings) -> Self:
         """The bucket that is configured."""
         return cls(
             settings.bucket,
@@ -149,13 +152,17 @@ class Bucket:
         """Whether there is an object of this key."""
         return self._exists(lambda: self._client.head_object(Bucket=self.name, Key=key))
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete these objects; those that are not there count as deleted."""
+    def delete(self, keys: Iterable[str], *, once: bool = False) -> None:
+        """Delete these objects; those that are not there count as deleted.
+
+        `once`: no request is sent a second time, so that nothing is deleted that was stored after the first.
+        """
+        client = self._client_for(self._endpoint_url, tries=1 if once else _TRIES)
         left = list(keys)
         while left:
             batch, left = left[:_DELETE_BATCH], left[_DELETE_BATCH:]
             with _translated(f"deleting {len(batch)} objects"):
-                answer = self._client.delete_objects(
+                answer = client.delete_objects(
                     Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
                 )
             failed = [error for error in answer.get("Errors", []) if error.get("Code") not in _ABSENT]
@@ -168,7 +175,39 @@ class Bucket:
         with _translated(f"listing {prefix}"):
             for page in pages:
                 for item in page.get("Contents", []):
-                    yield StoredObject(key=item["Key"], size_bytes=item["Size"])
+                    yield StoredObject(key=item["Key"], size_bytes=item["Size"], modified_at=item["LastModified"])
+
+    def folders(self) -> Iterator[str]:
+        """What stands before the first slash of the keys, each once, in order."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Delimiter="/")
+        with _translated("listing what comes before the first slash"):
+            for page in pages:
+                for item in page.get("CommonPrefixes", []):
+                    yield item["Prefix"].removesuffix("/")
+
+    def stat(self, key: str) -> StoredObject:
+        """What S3 says about one object. Raises ResultNotFound."""
+        with _translated(f"looking at {key}"):
+            answer = self._client.head_object(Bucket=self.name, Key=key)
+        return StoredObject(key=key, size_bytes=answer["ContentLength"], modified_at=answer["LastModified"])
+
+    def renew(self, stored: StoredObject) -> None:
+        """Make the object as young as if it had just been stored, without sending it. Raises ResultNotFound."""
+        with _translated(f"renewing {stored.key}"):
+            if stored.size_bytes > _COPY_BYTES:
+                source = {"Bucket": self.name, "Key": stored.key}
+                extra = {"MetadataDirective": "REPLACE", "ContentType": _OCTETS}
+                # type: boto3 reads a dict here; the stubs ask for one of their own
+                self._client.copy(source, self.name, stored.key, ExtraArgs=extra)  # type: ignore[arg-type]
+                return
+            # S3 copies an object onto itself only if something about it is said anew.
+            self._client.copy_object(
+                Bucket=self.name,
+                Key=stored.key,
+                CopySource={"Bucket": self.name, "Key": stored.key},
+                MetadataDirective="REPLACE",
+                ContentType=_OCTETS,
+            )
 
     def presign_get(
         self,
@@ -248,14 +287,14 @@ class Bucket:
     def _link_client(self) -> "S3Client":
         return self._client_for(self._public_url or self._endpoint_url)
 
-    def _client_for(self, endpoint_url: str | None) -> "S3Client":
+    def _client_for(self, endpoint_url: str | None, *, tries: int = _TRIES) -> "S3Client":
         # boto3 may be used, but not set up, by several threads at once.
         with self._lock:
-            if endpoint_url not in self._clients:
-                self._clients[endpoint_url] = self._make_client(endpoint_url)
-            return self._clients[endpoint_url]
+            if (endpoint_url, tries) not in self._clients:
+                self._clients[endpoint_url, tries] = self._make_client(endpoint_url, tries)
+            return self._clients[endpoint_url, tries]
 
-    def _make_client(self, endpoint_url: str | None) -> "S3Client":
+    def _make_client(self, endpoint_url: str | None, tries: int) -> "S3Client":
         # boto3 takes 0.2 s to import: only programs that touch the bucket should pay.
         import boto3
         from botocore.config import Config
@@ -265,7 +304,7 @@ class Bucket:
             max_pool_connections=_CONNECTIONS,
             connect_timeout=10,
             read_timeout=60,
-            retries={"max_attempts": 4, "mode": "standard"},
+            retries={"total_max_attempts": tries, "mode": "standard"},
             s3={"addressing_style": "path" if endpoint_url else "auto"},
             # Other servers than Amazon's do not all know the newer checksums.
             request_checksum_calculation="when_required",

@@ -86,6 +86,12 @@ _AUTOSCALER = _SCHEMA | {
     "autoscale_pins": {"SELECT": ALL, "INSERT": ALL, "UPDATE": ALL, "DELETE": ALL},
 }
 
+# For pruning blobs: what jobs need. Not for serving them, which needs no database.
+_ISOLATE = _SCHEMA | {
+    "jobs": {"SELECT": ("job_key", "state", "submitted_at")},
+    "tasks": {"SELECT": ("job_key", "isolate_hash")},
+}
+
 
 def _flat(tables: Mapping[str, Mapping[str, Columns]]) -> Iterator[Right]:
     for table, privileges in tables.items():
@@ -97,6 +103,7 @@ RIGHTS: Mapping[str, Rights] = {
     "master": frozenset(_flat(_MASTER)),
     "slave": frozenset(_flat(_SLAVE)),
     "autoscaler": frozenset(_flat(_AUTOSCALER)),
+    "isolate": frozenset(_flat(_ISOLATE)),
 }
 
 
