@@ -92,10 +92,13 @@ def beside_failures(cluster: BenchCluster) -> list[Share]:
 
 
 def window(cluster: BenchCluster, jobs: list[str]) -> dict[str, int]:
-    """How many attempts of each job begin in a window, once all have begun. They are canceled then."""
-    while min(started(cluster, jobs, since=0.0).values()) == 0:
-        time.sleep(LOOK_SECONDS)
-    since = time.time()
+    """How many attempts of each job begin in a window, once they take turns. They are canceled then."""
+    # A job has its place before it is stored and queued. What others run meanwhile, it first catches up with.
+    since = 0.0
+    for least in (1, SLAVES * SLOTS):
+        while min(started(cluster, jobs, since=since).values()) < least:
+            time.sleep(LOOK_SECONDS)
+        since = time.time()
     while sum((begun := started(cluster, jobs, since=since)).values()) < WINDOW:
         time.sleep(LOOK_SECONDS)
     for job_id in jobs:
