@@ -56,6 +56,14 @@ class SubmitInProgress(DistTestError):
     """Another master is submitting this very job at the moment; the same request succeeds a little later."""
 
 
+class AuditInProgress(DistTestError):
+    """This master audits for somebody else at the moment; the same request succeeds a little later."""
+
+
+class AuditTooLarge(DistTestError):
+    """The job has more attempts than a master looks at while somebody waits for the answer."""
+
+
 class JobNotRerun(DistTestError):
     """The job has not ended yet, or no task of it failed: there is nothing to run again."""
 

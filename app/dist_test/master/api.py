@@ -9,7 +9,13 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import BadRequest
 
 from dist_test.master.auth import current_owner, open_to_all
-from dist_test.master.documents import Document, attempt_document, job_document, slave_document
+from dist_test.master.documents import (
+    Document,
+    attempt_document,
+    audit_document,
+    job_document,
+    slave_document,
+)
 from dist_test.master.live import Encoding, StreamName, log_document
 from dist_test.master.query import attempt_cursor, choice, cursor_of, page, whole_number
 from dist_test.master.site import site
@@ -103,6 +109,13 @@ def log(job_id: str, task: str) -> Response:
         offset=whole_number("offset", default=0, low=0, high=MAX_OFFSET),
     )
     return jsonify(log_document(part, choice("encoding", Encoding) or Encoding.TEXT))
+
+
+@api.get("/audit")
+@open_to_all
+def audit() -> Response:
+    job_id = request.args.get("job_id", "")
+    return jsonify(audit_document(site().audits.one(job_id) if job_id else site().audits.all()))
 
 
 @api.get("/slaves")

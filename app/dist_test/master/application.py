@@ -4,6 +4,7 @@ from flask import Flask, Response, request
 
 from dist_test.master import assets, failures, metrics
 from dist_test.master.api import api
+from dist_test.master.audit_desk import AuditDesk
 from dist_test.master.auth import NONCE_MEMORY, Guard
 from dist_test.master.door import FrontDoor
 from dist_test.master.forecast import Forecast
@@ -69,6 +70,7 @@ def _site(settings: MasterSettings, service: Service, database: Database, queues
         forecast=Forecast(service.jobs, service.slaves),
         home=Kept(seconds=_HOME_SECONDS, stale_seconds=_HOME_STALE_SECONDS),
         live=Live(service.jobs, service.live_logs, results),
+        audits=AuditDesk(database, queues, grace=settings.queued_grace),
         isolate_server=settings.isolate_server,
         probes={"database": Probe(database.check_schema), "queue": Probe(overview.tube)},
     )

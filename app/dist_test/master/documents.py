@@ -5,8 +5,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from dist_test.master.audit import Report
+from dist_test.master.audit_desk import Audit
 from dist_test.master.links import LinkSigner, link
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT
+from dist_test.storage.events import Event
 from dist_test.storage.jobs import AttemptRecord, JobRecord
 from dist_test.storage.slaves import Slave
 
@@ -27,6 +30,7 @@ def job_document(
         "submitted_at": moment(job.submitted_at),
         "enqueued_at": moment(job.enqueued_at),
         "finished_at": moment(job.finished_at),
+        "promoted_at": moment(job.promoted_at),
         "cancel_reason": job.cancel_reason,
         "max_failed_tasks": job.max_failed_tasks,
         "url": f"{root_url}/job?{urlencode({'job_id': job.job_id})}",
@@ -64,6 +68,47 @@ def slave_document(slave: Slave) -> Document:
     fields = asdict(slave)
     fields["silent_seconds"] = round(fields.pop("silent_for").total_seconds(), 3)
     return {name: moment(value) if isinstance(value, datetime) else value for name, value in fields.items()}
+
+
+def audit_document(audit: Audit) -> Document:
+    """What an audit found."""
+    return {
+        "is_clean": audit.is_clean,
+        "jobs": [_report_document(report) for report in audit.reports],
+        "left_out": list(audit.left_out),
+        "ownerless_entries": audit.ownerless,
+    }
+
+
+def _report_document(report: Report) -> Document:
+    return {
+        "job_id": report.job_id,
+        "tasks": report.tasks,
+        "ended": report.ended,
+        "running": report.running,
+        "queued": report.queued,
+        "unasked": report.unasked,
+        "breaches": [
+            {
+                "reason": breach.reason,
+                "task": None if breach.key is None else breach.key.task,
+                "attempt": None if breach.key is None else breach.key.attempt,
+                "events": [_event_document(event) for event in breach.chain],
+            }
+            for breach in report.breaches
+        ],
+    }
+
+
+def _event_document(event: Event) -> Document:
+    return {
+        "at": moment(event.at),
+        "kind": event.kind,
+        "actor": event.actor,
+        "claim": event.claim,
+        "delivery": event.delivery,
+        "detail": event.detail,
+    }
 
 
 def moment(time: datetime | None) -> str | None:

@@ -8,6 +8,8 @@ from flask import Flask, Response, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from dist_test.errors import (
+    AuditInProgress,
+    AuditTooLarge,
     DatabaseUnavailable,
     DistTestError,
     InvalidJob,
@@ -40,7 +42,9 @@ _ERRORS: Mapping[type[DistTestError], tuple[int, str]] = {
     JobConflict: (409, "conflict"),
     JobNotRunning: (409, "job_not_running"),
     JobNotRerun: (409, "job_not_rerun"),
+    AuditTooLarge: (413, "too_large"),
     SubmitInProgress: (503, "submit_in_progress"),
+    AuditInProgress: (503, "audit_in_progress"),
 }
 # What they say names hosts and accounts: it is for the log, not for whoever asks.
 _OUTAGES: Mapping[type[DistTestError], str] = {

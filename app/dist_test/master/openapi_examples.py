@@ -3,11 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dist_test.master.documents import attempt_document, job_document, slave_document
+from dist_test.master.audit import Breach, Report
+from dist_test.master.audit_desk import Audit
+from dist_test.master.documents import attempt_document, audit_document, job_document, slave_document
 from dist_test.master.live import Encoding, LogPart, log_document
 from dist_test.model.outcome import Outcome
 from dist_test.model.summary import Counters
 from dist_test.model.task import AttemptKey
+from dist_test.storage.events import Event
 from dist_test.storage.jobs import AttemptRecord, JobRecord
 from dist_test.storage.slaves import Slave
 
@@ -104,6 +107,24 @@ def log() -> dict[str, Any]:
         is_stored=True,
     )
     return log_document(part, Encoding.TEXT)
+
+
+def audit() -> dict[str, Any]:
+    """An audit of that job, which lacks a retry."""
+    finished = Event(
+        job=1,
+        kind="finished",
+        actor="slave-1",
+        key=AttemptKey(1, 0, 0),
+        claim=1,
+        detail="failed",
+        at=_NOON + timedelta(seconds=10.5),
+    )
+    breach = Breach(
+        reason="it ended failed, and the next attempt is missing", key=AttemptKey(1, 0, 0), chain=(finished,)
+    )
+    report = Report(job_id=JOB_ID, tasks=1, ended=1, running=0, queued=0, unasked=0, breaches=(breach,))
+    return audit_document(Audit(reports=(report,), left_out=(), ownerless=0))
 
 
 def slave() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dist_test.master import openapi_examples as examples
 from dist_test.master.api import MAX_ATTEMPT, MAX_ATTEMPTS, MAX_JOBS, MAX_OFFSET, MAX_SEARCH_CHARACTERS
+from dist_test.master.audit_desk import MOST_SECONDS
 from dist_test.master.live import MAX_PART_BYTES, Encoding, StreamName
 from dist_test.master.openapi import Answer, Content, Operation, Parameter
 from dist_test.master.openapi_schemas import ATTEMPT_CURSOR, JOB_CURSOR, JOB_ID
@@ -189,6 +190,27 @@ OPERATIONS: Sequence[Operation] = (
         ),
         answers={200: Answer(about="the piece", content=Content(schema="Log", example=examples.log()))},
         errors=("invalid_request", "not_found", "unavailable"),
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/audit",
+        name="audit",
+        tag="operators",
+        summary="Audit jobs",
+        about="Proves that nothing is lost: the tasks of a job are those that ended, those that run under a live lease,"
+        " and those that are queued and stand in beanstalkd. Without `job_id`, of all that run and the last hundred,"
+        f" for {MOST_SECONDS:.0f} seconds. `dist-test-master audit` has no bounds.",
+        parameters=(
+            Parameter(
+                name="job_id",
+                place="query",
+                about="the one job to audit; when empty, all that run and the last hundred",
+                schema={"type": "string"},
+                example=examples.JOB_ID,
+            ),
+        ),
+        answers={200: Answer(about="what was found", content=Content(schema="Audit", example=examples.audit()))},
+        errors=("not_found", "too_large", "audit_in_progress", "unavailable"),
     ),
     Operation(
         method="GET",

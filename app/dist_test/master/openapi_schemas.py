@@ -10,6 +10,7 @@ from dist_test.master.live import Encoding, StreamName
 from dist_test.master.query import CURSOR
 from dist_test.model import job as job_format
 from dist_test.model.outcome import Outcome
+from dist_test.storage.events import KINDS
 from dist_test.storage.slaves import LIVE_FOR
 
 Schema = dict[str, Any]
@@ -195,6 +196,7 @@ JOB = record(
         "submitted_at": time("when it came"),
         "enqueued_at": or_null(time("when its last task was in the queue; null before")),
         "finished_at": or_null(time("when it ended; null before")),
+        "promoted_at": or_null(time("when an operator let it pass all others; null if nobody did")),
         "cancel_reason": or_null(words("why it was canceled, or null")),
         "max_failed_tasks": or_null(number("the limit, or null")),
         "url": link("its web page"),
@@ -285,6 +287,56 @@ SLAVE = record(
     },
 )
 
+AUDIT = record(
+    "What an audit found.",
+    {
+        "is_clean": {"type": "boolean", "description": "whether no breach was found"},
+        "jobs": items("oldest first", of("AuditedJob")),
+        "left_out": items(
+            "jobs for which there was no time, or that are too large; ask for each by itself", words("a job's id")
+        ),
+        "ownerless_entries": number(
+            "entries in the queue, at least, that are of no unfinished attempt: as many losses may hide from the"
+            " queue's totals until the reconciler's sweep"
+        ),
+    },
+)
+
+AUDITED_JOB = record(
+    "An account of a job's tasks: `tasks` is the sum of the next three when nothing is lost.",
+    {
+        "job_id": JOB_ID,
+        "tasks": number("tasks of the job"),
+        "ended": number("tasks whose last attempt has ended"),
+        "running": number("tasks that run under a live lease"),
+        "queued": number("tasks that wait and stand in the queue"),
+        "unasked": number("of the queued ones, those that were not looked for in the queue"),
+        "breaches": items("what cannot be true", of("Breach")),
+    },
+)
+
+BREACH = record(
+    "Something about a job that cannot be true.",
+    {
+        "reason": words("what is wrong"),
+        "task": or_null(number("the task's place in the job; null when it is about the whole job")),
+        "attempt": or_null(number("of that task; null when it is about the whole job")),
+        "events": items("what happened to that attempt, oldest first", of("Event")),
+    },
+)
+
+EVENT = record(
+    "Something that happened to an attempt.",
+    {
+        "at": time("when"),
+        "kind": one_of("what", KINDS),
+        "actor": words("the slave or the master that did it"),
+        "claim": or_null(number("under which claim; null where that means nothing")),
+        "delivery": or_null(number("of which delivery of its queue entry; null where that means nothing")),
+        "detail": or_null(words("one line about it, or null")),
+    },
+)
+
 ERROR = record(
     "Why a request failed.",
     {
@@ -328,6 +380,10 @@ SCHEMAS: Mapping[str, Schema] = {
     "Log": LOG,
     "Slave": SLAVE,
     "Slaves": record("All slaves.", {"slaves": items("by their names", of("Slave"))}),
+    "Audit": AUDIT,
+    "AuditedJob": AUDITED_JOB,
+    "Breach": BREACH,
+    "Event": EVENT,
     "Stats": STATS,
     "Health": record("This master could take a job now.", {"status": one_of("always ok", ("ok",))}),
     "Outage": record(

@@ -20,7 +20,6 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Protocol
 
 from prometheus_client import Counter
 
@@ -32,6 +31,7 @@ from dist_test.errors import (
     QueueEntryTooBig,
     SubmitInProgress,
 )
+from dist_test.master.audit_turns import AuditTurns, Leader
 from dist_test.master.service import Service, absent
 from dist_test.settings import MasterSettings
 from dist_test.storage.database import Database
@@ -45,14 +45,6 @@ logger = logging.getLogger(__name__)
 DISCARD_AFTER = timedelta(minutes=10)  # long after any client has stopped repeating its submit
 
 REPAIRS = Counter("dist_test_repairs", "What the reconciler has mended.", ["kind"])
-
-
-class Leader(Protocol):
-    """Says whether we are the one to act."""
-
-    def holds(self) -> bool: ...
-
-    def resign(self) -> None: ...
 
 
 class Reconciler:
@@ -185,6 +177,7 @@ class ReconcilerThread:
         self._leader = Leadership(self._database, "reconciler")
         service = Service(settings, self._database, self._queues)
         self._reconciler = Reconciler(settings, service, self._queues, self._leader)
+        self._audits = AuditTurns(settings, self._database, self._queues, self._leader)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
         self._thread.start()
@@ -201,6 +194,7 @@ class ReconcilerThread:
         while not self._stopped.wait(self._every):
             try:
                 self._reconciler.round()
+                self._audits.turn()
             except DistTestError as exc:
                 logger.warning("A round was cut short: %s", exc, extra={"action": "round_failed"})
             except Exception:  # a round that fails in a way nobody thought of must not end all later ones

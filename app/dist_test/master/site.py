@@ -6,6 +6,7 @@ from typing import Protocol
 
 from flask import current_app
 
+from dist_test.master.audit_desk import AuditDesk
 from dist_test.master.forecast import Forecast
 from dist_test.master.kept import Kept
 from dist_test.master.live import Live
@@ -47,6 +48,7 @@ class Site:
     forecast: Forecast
     home: Kept[str]
     live: Live
+    audits: AuditDesk
     isolate_server: str | None
     probes: Mapping[str, Probe]
 

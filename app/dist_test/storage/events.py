@@ -11,14 +11,17 @@ from dist_test.storage.bulk import insert_rows
 from dist_test.storage.schema import events
 
 MAX_DETAIL_CHARACTERS = 1000
+KINDS = (
+    *("submitted", "enqueued", "claimed", "released", "finished", "retried"),
+    *("canceled", "repaired", "promoted"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened to a job, or, with `key`, to one attempt of it.
 
-    `kind` is submitted, enqueued, claimed, released, finished, retried, canceled or repaired; `actor` is the slave or
-    the master that did it. `at` is None until written.
+    `kind` is one of KINDS; `actor` is the slave or the master that did it. `at` is None until written.
     """
 
     job: int

@@ -13,7 +13,7 @@ from dist_test.model.outcome import Outcome, wire_status
 from dist_test.model.summary import COUNTER_NAMES, Counters
 from dist_test.model.task import AttemptKey, task_id
 from dist_test.storage.database import Database
-from dist_test.storage.schema import AnyRow, attempts, jobs, tasks
+from dist_test.storage.schema import AnyRow, attempts, events, jobs, tasks
 
 MAX_PAGE = 10_000
 UNFINISHED_STATES = ("running", "submitting")
@@ -35,6 +35,7 @@ class JobRecord:
     finished_at: datetime | None
     cancel_reason: str | None
     counters: Counters
+    promoted_at: datetime | None = None
 
     @property
     def result(self) -> str | None:
@@ -134,6 +135,13 @@ class AttemptFilter(StrEnum):
     FLAKY = "flaky"  # attempts of tasks that succeeded after a failure
 
 
+# Of a job as a whole there are a handful of events, at the front of their index.
+_PROMOTED_AT = (
+    select(func.max(events.c.at))
+    .where(events.c.job_key == jobs.c.job_key, events.c.task_index.is_(None), events.c.kind == "promoted")
+    .scalar_subquery()
+    .label("promoted_at")
+)
 JOB_COLUMNS = (
     jobs.c.job_key,
     jobs.c.job_id,
@@ -146,6 +154,7 @@ JOB_COLUMNS = (
     jobs.c.enqueued_at,
     jobs.c.finished_at,
     jobs.c.cancel_reason,
+    _PROMOTED_AT,
     *(jobs.c[name] for name in COUNTER_NAMES),
 )
 _PLAIN_FIELDS = (
