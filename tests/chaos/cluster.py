@@ -11,15 +11,17 @@ from dist_test.errors import LocalClusterError
 from dist_test.local.program import Program
 from dist_test.local.services import Slave
 
-from ..farm import Farm, wait
+from ..farm import Farm
 from .network import Link, Network
+from .processes import children, freeze
 from .schedule import BEANSTALKD, ISOLATE, MARIADB, MASTER, S3, SLAVE, Fault, Kind
 
 SERVICES = "services"  # the client's name of master and isolate server, which share a file of settings
 START_SECONDS = 60  # a service manager would start a program again for as long as its database is away
 SETTINGS = {
-    # Longer than the isolate server is ever away, so that one outage costs a task one setup.
-    "master": {"setup_retry_seconds": "8"},
+    # Whether a slave or the reconciler sees to it, a setup is tried again when the isolate server is back: an outage
+    # costs a task one setup.
+    "master": {"setup_retry_seconds": "8", "queued_grace_seconds": "5"},
     # Small enough that blobs are fetched all the time.
     "isolate": {"cache_max_items": "40"},
 }
@@ -133,7 +135,7 @@ class Cluster:
         _start(self.programs[fault.target])
 
     def _freeze(self, fault: Fault) -> None:
-        _freeze(self.programs[fault.target].pid, fault.lasts_seconds)
+        freeze(self.programs[fault.target].pid, fault.lasts_seconds)
 
     def _kill_worker(self, fault: Fault) -> None:
         if (worker := self._worker(fault)) is not None:
@@ -141,10 +143,10 @@ class Cluster:
 
     def _freeze_worker(self, fault: Fault) -> None:
         if (worker := self._worker(fault)) is not None:
-            _freeze(worker, fault.lasts_seconds)
+            freeze(worker, fault.lasts_seconds)
 
     def _worker(self, fault: Fault) -> int | None:
-        workers = sorted(_children(self.programs[fault.target].pid))
+        workers = sorted(children(self.programs[fault.target].pid))
         return workers[fault.worker % len(workers)] if workers else None
 
     def _cut(self, fault: Fault) -> None:
@@ -198,48 +200,3 @@ def _start(program: Program) -> None:
         except LocalClusterError:
             if time.monotonic() > deadline:
                 raise
-
-
-def _freeze(pid: int, seconds: float) -> None:
-    """Stop a process and all its descendants for a while."""
-    frozen = [pid]
-    for process in frozen:  # which grows: what a process has forked before it stopped
-        _signal(process, signal.SIGSTOP)
-        wait(lambda process=process: _is_stopped(process))  # type: ignore[misc]  # bound now
-        frozen += _children(process)
-    time.sleep(seconds)
-    for process in reversed(frozen):
-        _signal(process, signal.SIGCONT)
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return  # it ended as we looked
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether it runs no more; one that is gone does not."""
-    try:
-        return _status(pid)[0] in "TZX"
-    except OSError:
-        return True
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if _status(int(process.name))[1] == str(pid):
-                found.append(int(process.name))
-        except OSError:
-            continue  # it ended as we looked
-    return found
-
-
-def _status(pid: int) -> tuple[str, str]:
-    """The state and the parent of a process. Raises OSError when it is gone."""
-    # proc(5): the name in parentheses may hold anything.
-    state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-    return state, parent

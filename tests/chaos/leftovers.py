@@ -1,5 +1,6 @@
 """What a cluster left on the machine after it was stopped: there must be nothing."""
 
+import os
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from dist_test.running.litter import PUBLIC_DIRECTORIES
 
 from ..farm import Farm
+from .processes import living
 
 
 def leftovers(farm: Farm, marks: Path, temporary: Path) -> list[str]:
@@ -22,13 +24,13 @@ def leftovers(farm: Farm, marks: Path, temporary: Path) -> list[str]:
 
 
 def _processes(directory: Path, ids: set[int]) -> Iterator[str]:
-    mine = Path("/proc/self").resolve().name
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in living():
+        path = Path(f"/proc/{process}")
         try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            is_ours = str(directory).encode() in (process / "environ").read_bytes() or str(directory) in command
-            if process.name != mine and (is_ours or process.stat().st_uid in ids):
-                yield f"process {process.name}: {command}"
+            command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            is_ours = str(directory) in command or str(directory).encode() in (path / "environ").read_bytes()
+            if process != os.getpid() and (is_ours or path.stat().st_uid in ids):
+                yield f"process {process}: {command}"
         except OSError:
             continue  # it ended as we looked
 

@@ -26,7 +26,8 @@ _MEAN_GAP_SECONDS = 0.5  # between two that are drawn; about every second one fi
 _RECOVERY_SECONDS = {MARIADB: 4.0, BEANSTALKD: 2.0, S3: 4.0, ISOLATE: 2.0, MASTER: 3.0, SLAVE: 3.0}
 # Some are shorter than leases, some longer. Uploads are tried for 12 s.
 _LONGEST_SECONDS = {MARIADB: 7.0, BEANSTALKD: 6.0, S3: 6.0, ISOLATE: 6.0, MASTER: 6.0, SLAVE: 8.0}
-_LONGEST_ISOLATE_OUTAGE_SECONDS = 2.0
+# A setup fails for good after 2.5 s, and is tried again 5 s later at the earliest.
+_LONGEST_ISOLATE_OUTAGE_SECONDS = 4.0
 
 
 class Kind(Enum):
@@ -89,7 +90,8 @@ class Fault:
         return begin + _TAKEOVER_SECONDS[self.role]
 
     def __str__(self) -> str:
-        return f"{self.kind.value} {self.target} for {self.lasts_seconds:.1f} s"
+        lasts = "" if self.kind is Kind.KILL_WORKER else f" for {self.lasts_seconds:.1f} s"
+        return f"{self.kind.value} {self.target}{lasts}"
 
 
 def draw(seed: int, *, seconds: float, slaves: int) -> list[Fault]:

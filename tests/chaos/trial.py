@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 import requests
 
-from dist_test.errors import LocalClusterError
 from dist_test.isolate.archive import Archive, Archiver
 from dist_test.isolate.client import IsolateClient
 from dist_test.isolate.stat_cache import StatCache
@@ -23,7 +22,7 @@ from .cluster import Cluster
 from .leftovers import leftovers
 from .saboteur import Saboteur
 from .schedule import Fault, draw
-from .verdict import Verdict, judge
+from .verdict import Verdict, judge, unfinished
 from .workload import SORTS, Sort, documents, shuffled
 
 ISOLATES = 12  # of each sort: more than caches hold, so that they are fetched all the time
@@ -41,7 +40,7 @@ class Plan:
     slaves: int = 4
     slots: int = 2
     fault_seconds: float = 100
-    settle_seconds: float = 120
+    settle_seconds: float = 180
 
     @property
     def faults(self) -> list[Fault]:
@@ -61,8 +60,8 @@ def run_trial(plan: Plan, say: Callable[[str], None] = print) -> Verdict:
     trial = _Trial(plan, directory, lambda line: say(f"{time.monotonic() - began:7.1f} s  {line}"))
     try:
         verdict = trial.run()
-    except (AssertionError, LocalClusterError, requests.RequestException) as exc:
-        raise TrialFailed(trial.explain(str(exc))) from exc
+    except Exception as exc:  # whatever it is, it takes the whole story to find out why
+        raise TrialFailed(trial.explain(f"{type(exc).__name__}: {exc}")) from exc
     finally:
         trial.close()
     if verdict.wrong:
@@ -130,6 +129,9 @@ class _Trial:
         yield "\nWhat happened:"
         for one in self._saboteur.happened:
             yield f"{one.began:%H:%M:%S.%f} to {one.ended:%H:%M:%S.%f}  {one.fault}"
+        if self._farm.mariadb.is_running:
+            yield "\nWhat has not ended:"
+            yield from unfinished(self._farm, self._job_ids)
         for program in self._cluster.programs.values():
             yield f"\nThe end of {program.log_path}:\n{program.log_tail()}"
         yield f"\nSeed {self._plan.seed} failed; {self._directory} is kept."

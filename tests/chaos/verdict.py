@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from dist_test.model.outcome import Outcome
 from dist_test.model.result_key import ARTIFACTS, STDERR, STDOUT, result_key
@@ -66,9 +67,16 @@ class Attempt:
         return happened.touches(self.started_at, self.finished_at, linger=LINGER)
 
 
+class Wrong(NamedTuple):
+    """Something that does not hold, of an attempt if there is one to name."""
+
+    reason: str
+    attempt: Attempt | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a run did, and everything that is wrong about it."""
+    """What a run did, and everything that is wrong about it, with the events that led there."""
 
     attempts: Sequence[Attempt]
     audits: Sequence[str]
@@ -101,19 +109,49 @@ def judge(farm: Farm, job_ids: Sequence[str], marks: Path, happened: Sequence[Ha
     attempts = [attempt for job_id in job_ids for attempt in _attempts(farm, job_id, executions)]
     audits, breaches = _audit(farm, job_ids)
     stored = {item.key: item.size_bytes for job_id in job_ids for item in farm.bucket.list(f"{job_id}/")}
-    wrong = [*breaches, *_wrong_endings(attempts), *_wrong_executions(attempts, executions)]
-    wrong += [reason for job_id in job_ids for reason in _wrong_counters(farm, job_id, attempts)]
-    wrong += [reason for attempt in attempts for reason in _wrong_logs(attempt, stored, happened)]
-    wrong += [reason for attempt in attempts if (reason := _wrong_setup(attempt, happened))]
+    wrong = [
+        *breaches,
+        *_wrong_endings(attempts),
+        *_wrong_executions(attempts, executions),
+        *(one for job_id in job_ids for one in _wrong_counters(farm, job_id, attempts)),
+        *(one for attempt in attempts for one in _wrong_logs(attempt, stored, happened)),
+        *(one for attempt in attempts for one in _wrong_setup(attempt, happened)),
+    ]
     return Verdict(
         attempts=attempts,
         audits=audits,
-        wrong=wrong,
+        wrong=[_with_chain(farm, one) for one in wrong],
         unexplained=[line for attempt in attempts for line in _unexplained(attempt, happened)],
     )
 
 
-def _audit(farm: Farm, job_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+def unfinished(farm: Farm, job_ids: Sequence[str]) -> Iterator[str]:
+    """Some of the attempts that have not ended, with their events."""
+    for job_id in job_ids:
+        waiting = [attempt for attempt in _attempts(farm, job_id, Counter()) if attempt.outcome is None]
+        for attempt in waiting[:5]:
+            yield _with_chain(farm, Wrong(f"{attempt} has not ended", attempt))
+
+
+def _with_chain(farm: Farm, wrong: Wrong) -> str:
+    if wrong.attempt is None:
+        return wrong.reason
+    attempt = wrong.attempt
+    rows = farm.sql(
+        "SELECT at, kind, actor, claim, delivery, detail FROM events JOIN jobs USING (job_key)"
+        " WHERE job_id = :job_id AND task_index = :index AND attempt = :number ORDER BY event_id",
+        job_id=attempt.job_id,
+        index=attempt.index,
+        number=attempt.number,
+    )
+    chain = (
+        f"    {row.at:%H:%M:%S.%f} {row.kind} by {row.actor}, claim {row.claim}, delivery {row.delivery}, {row.detail}"
+        for row in rows
+    )
+    return "\n".join((wrong.reason, *chain))
+
+
+def _audit(farm: Farm, job_ids: Sequence[str]) -> tuple[list[str], list[Wrong]]:
     """What the audit says of each job, and of those that are not clean once more, with the chains of events."""
     said, breaches = [], []
     for job_id in job_ids:
@@ -121,7 +159,7 @@ def _audit(farm: Farm, job_ids: Sequence[str]) -> tuple[list[str], list[str]]:
             said.append(f"audit of {farm.operate('audit', job_id).strip()}")
         except subprocess.CalledProcessError as exc:
             said.append(f"audit of {job_id}: not clean")
-            breaches.append(f"the audit says: {exc.stdout}{exc.stderr}")
+            breaches.append(Wrong(f"the audit says: {exc.stdout}{exc.stderr}"))
     return said, breaches
 
 
@@ -175,15 +213,15 @@ def _by_task(attempts: Sequence[Attempt]) -> Iterator[list[Attempt]]:
         yield list(group)
 
 
-def _wrong_endings(attempts: Sequence[Attempt]) -> Iterator[str]:
+def _wrong_endings(attempts: Sequence[Attempt]) -> Iterator[Wrong]:
     for task in _by_task(attempts):
         if [attempt.number for attempt in task] != list(range(len(task))):
-            yield f"{task[-1]}: its attempts are {[attempt.number for attempt in task]}"
+            yield Wrong(f"{task[-1]}: its attempts are {[attempt.number for attempt in task]}", task[-1])
         if (reason := task[0].sort.what_is_wrong([attempt.outcome for attempt in task])) is not None:
-            yield f"{task[-1]}: {reason}"
+            yield Wrong(f"{task[-1]}: {reason}", task[-1])
 
 
-def _wrong_counters(farm: Farm, job_id: str, attempts: Sequence[Attempt]) -> Iterator[str]:
+def _wrong_counters(farm: Farm, job_id: str, attempts: Sequence[Attempt]) -> Iterator[Wrong]:
     """The audit compares them with a recount of the attempts; here with what was asked for."""
     tasks = [task for task in _by_task(attempts) if task[0].job_id == job_id]
     outcomes = [[attempt.outcome for attempt in task] for task in tasks]
@@ -203,13 +241,13 @@ def _wrong_counters(farm: Farm, job_id: str, attempts: Sequence[Attempt]) -> Ite
     counters = farm.job(job_id)["counters"]
     for name, number in right.items():
         if counters[name] != number:
-            yield f"{job_id}: its counter {name} is {counters[name]}, right is {number}"
+            yield Wrong(f"{job_id}: its counter {name} is {counters[name]}, right is {number}")
 
 
-def _wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[Happened]) -> Iterator[str]:
+def _wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[Happened]) -> Iterator[Wrong]:
     if attempt.logs_lost:
         if not any(one.fault.target == S3 and attempt.happened_during(one) for one in happened):
-            yield f"{attempt}: its logs are lost, though S3 was not away"
+            yield Wrong(f"{attempt}: its logs are lost, though S3 was not away", attempt)
         return
     due = {STDOUT, STDERR} if attempt.outcome is Outcome.FAILED else set()
     if attempt.outcome in (Outcome.FAILED, Outcome.SUCCEEDED) and attempt.sort.has_artifact:
@@ -217,28 +255,28 @@ def _wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[
     for name, size in attempt.sizes.items():
         key = result_key(attempt.job_id, attempt.task_id, attempt.number, attempt.claim, name)
         if (size is not None) != (name in due):
-            yield f"{attempt}: its size of {name} is {size}"
+            yield Wrong(f"{attempt}: its size of {name} is {size}", attempt)
         if name in due and stored.get(key) != size:
-            yield f"{attempt}: {key} has {stored.get(key)} bytes, its row says {size}"
+            yield Wrong(f"{attempt}: {key} has {stored.get(key)} bytes, its row says {size}", attempt)
 
 
-def _wrong_setup(attempt: Attempt, happened: Sequence[Happened]) -> str | None:
+def _wrong_setup(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[Wrong]:
     if attempt.outcome is not Outcome.SETUP_FAILED:
-        return None
-    if any(one.fault.target == ISOLATE and attempt.happened_during(one) for one in happened):
-        return None
-    return f"{attempt}: it could not be set up, though the isolate server was not away"
+        return
+    if not any(one.fault.target == ISOLATE and attempt.happened_during(one) for one in happened):
+        yield Wrong(f"{attempt}: it could not be set up, though the isolate server was not away", attempt)
 
 
-def _wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str, ...]]) -> Iterator[str]:
+def _wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str, ...]]) -> Iterator[Wrong]:
     for attempt in attempts:
         if attempt.executions > attempt.claims:
-            yield f"{attempt}: its script began {attempt.executions} times under {attempt.claims} claims"
+            reason = f"its script began {attempt.executions} times under {attempt.claims} claims"
+            yield Wrong(f"{attempt}: {reason}", attempt)
         if attempt.outcome is not Outcome.SETUP_FAILED and attempt.executions == 0:
-            yield f"{attempt}: it ended {attempt.outcome}, and its script never began"
+            yield Wrong(f"{attempt}: it ended {attempt.outcome}, and its script never began", attempt)
     recorded = {(attempt.job_id, attempt.task_id, str(attempt.number)) for attempt in attempts}
     for key in executions.keys() - recorded:
-        yield f"{key} ran, and is no attempt"
+        yield Wrong(f"{key} ran, and is no attempt")
 
 
 def _unexplained(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[str]:
