@@ -18,6 +18,8 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]  #
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]  # gunicorn has no annotations
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # gunicorn has no annotations
 
+from dist_test.connections import PatientWorker
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 MalformedBody = ParseException  # what reading a body raises that is not chunked as it should be
 
 KEEPALIVE_SECONDS = 30  # several polls of a watcher
+CONNECTIONS = 5000  # for each worker; an idle one costs a file descriptor
 _SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it once, when it is imported
 _PREFIX = "dist-test-counts-"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -36,8 +39,10 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
 
     def __init__(self, options: Mapping[str, Any], *, silence_seconds: int) -> None:
         """`options` by gunicorn's names. `silence_seconds`: how long a client may pause in the middle of a request."""
+        self.silence_seconds = silence_seconds
         self._options = {
-            "worker_class": "gthread",
+            "worker_class": PatientWorker,
+            "worker_connections": CONNECTIONS,
             "keepalive": KEEPALIVE_SECONDS,
             "logger_class": _Logger,
             "when_ready": lambda server: _limit_silence(server.LISTENERS, silence_seconds),
@@ -102,8 +107,6 @@ def _limit_silence(listeners: Any, seconds: int) -> None:
     for listener in listeners:
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        # A connection without a request would take a thread for five seconds: leave it to the kernel.
-        listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
     logger.info("Serving on %s", ", ".join(map(str, listeners)), extra={"action": "serving"})
 
 

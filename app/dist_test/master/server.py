@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 GRACEFUL_SECONDS = 8  # and a little for the end itself: ten in all
 SILENCE_SECONDS = 10  # of a client in the middle of a request, before its thread is needed for others
-CONNECTIONS = 5000  # for each worker; an idle one costs a file descriptor
 MAX_REQUEST_LINE = 4094
 
 
@@ -35,7 +34,6 @@ def _options(settings: MasterSettings) -> dict[str, Any]:
         "bind": settings.bind,
         "workers": settings.workers,
         "threads": settings.threads,
-        "worker_connections": CONNECTIONS,
         "graceful_timeout": GRACEFUL_SECONDS,
         "limit_request_line": MAX_REQUEST_LINE,
         "limit_request_fields": 50,
