@@ -3,7 +3,7 @@
 PYTEST_ARGUMENTS ?=
 inventory = $(or $(INVENTORY),$(error say which: make $(1) INVENTORY=NAME, for inventories/NAME))
 
-.PHONY: demo test lint format docs bench chaos check-inventory deploy upgrade drain resume backup restore wheel image testbed testbed-full clean
+.PHONY: demo test fuzz lint format docs bench chaos check-inventory deploy upgrade drain resume backup restore wheel image testbed testbed-full clean
 
 demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster up
 	@./bootstrap.sh local
@@ -12,6 +12,10 @@ demo: ## run the sample suite on a cluster of its own; KEEP=1 leaves the cluster
 test: ## run all tests; PYTEST_ARGUMENTS="-k queue" runs some
 	@./bootstrap.sh dev
 	@tests/all.sh $(PYTEST_ARGUMENTS)
+
+fuzz: ## look for inputs that something fails on, for MINUTES=10; what is found stays in tests/fuzz/corpus
+	@./bootstrap.sh dev
+	@.venv/bin/pytest tests/fuzz -q -o timeout=0 --fuzz-minutes $(or $(MINUTES),10)
 
 lint: ## ruff and mypy --strict on code and tests, yamllint and ansible-lint on what Ansible reads
 	@./bootstrap.sh dev

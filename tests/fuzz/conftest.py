@@ -21,7 +21,7 @@ from ..services.conftest import (
     slave_database,
 )
 from ..services.master.conftest import bucket, environ, hand, make_app, service, settings
-from .running import Report, Run
+from .running import Extent, Report, Run
 from .target import Target
 
 __all__ = [
@@ -44,10 +44,9 @@ __all__ = [
     "slave_database",
 ]
 
-INPUTS = 150  # for each target in `make test`
-LARGE_INPUTS = 3
+SHORT = Extent(drawn=50, mutated=150, large=2)  # for each target in `make test`
 
-Fuzz = Callable[..., None]
+Fuzz = Callable[[Target], None]
 _REPORTS = pytest.StashKey[list[Report]]()
 
 
@@ -57,11 +56,11 @@ def fuzz(request: pytest.FixtureRequest) -> Fuzz:
     minutes: float | None = request.config.getoption("--fuzz-minutes")
     seconds = None if minutes is None else 60 * minutes / request.session.testscollected
 
-    def run(target: Target, *, inputs: int = INPUTS, large_inputs: int = LARGE_INPUTS) -> None:
-        run = Run(target, grows=seconds is not None)
+    def run(target: Target) -> None:
+        run = Run(target, explores=seconds is not None)
         if seconds is None:
             run.replay()
-            run.try_some(inputs, large_inputs=large_inputs)
+            run.try_some(SHORT)
             return
         request.config.stash.setdefault(_REPORTS, []).append(run.report)
         run.replay()

@@ -9,8 +9,8 @@ import hashlib
 from pathlib import Path
 
 DIRECTORY = Path(__file__).with_name("corpus")
-MAX_KEPT_BYTES = 4_096
-MAX_KEPT_FILES = 20  # of each target, found and handwritten ones aside
+MAX_KEPT_BYTES = 2_048
+MAX_KEPT_FILES = 10  # of each target, found and handwritten ones aside
 
 
 class Corpus:

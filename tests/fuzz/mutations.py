@@ -1,14 +1,14 @@
-"""Strategies: kept inputs with bytes changed, parts of them a megabyte long, documents with values out of place."""
+"""Kept inputs with bytes changed, or with a part of them made very long; documents with values out of place."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
+from hypothesis.strategies import SearchStrategy
 
-LARGE_BYTES = 2**20
 _DEEP = 600  # deep enough for repr to give up, not for json
 # What has broken readers of text before.
 TOKENS = (
@@ -42,38 +42,41 @@ LITERALS = (
 )
 
 
-def mutated(inputs: Sequence[bytes]) -> SearchStrategy[bytes]:
+def mutated(random: Random, inputs: Sequence[bytes]) -> bytes:
     """One of the inputs with a few changes."""
-    return _mutated(st.sampled_from(inputs))
-
-
-@st.composite
-def _mutated(draw: DrawFn, inputs: SearchStrategy[bytes]) -> bytes:
-    data = draw(inputs)
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(data)))
-        end = draw(st.integers(start, min(len(data), start + 64)))
-        piece = draw(
-            st.one_of(
-                st.sampled_from(TOKENS),
-                st.binary(max_size=4),
-                st.just(b""),
-                st.integers(2, 50).map(lambda times, cut=data[start:end]: cut * times),
-                inputs.map(lambda other, place=start: other[place : place + 200]),
-            )
-        )
-        data = data[:start] + piece + data[end:]
+    data = random.choice(inputs)
+    for _ in range(random.randint(1, 4)):
+        start = random.randint(0, len(data))
+        end = random.randint(start, min(len(data), start + 64))
+        data = data[:start] + _piece(random, inputs, data[start:end]) + data[end:]
     return data
 
 
-@st.composite
-def large(draw: DrawFn, inputs: Sequence[bytes]) -> bytes:
-    """One of the inputs, with a part of it, or a token, repeated until it has a megabyte."""
-    data = draw(st.sampled_from(inputs))
-    start = draw(st.integers(0, len(data)))
-    end = draw(st.integers(start, min(len(data), start + 40)))
-    piece = draw(st.sampled_from((data[start:end], *TOKENS, b"a/", b"a,", b'"a",', b" ", b"a"))) or b"a"
-    return data[:start] + piece * ((LARGE_BYTES - len(data)) // len(piece)) + data[end:]
+def _piece(random: Random, inputs: Sequence[bytes], before: bytes) -> bytes:
+    """What takes the place of a few bytes."""
+    match random.randrange(6):
+        case 0:
+            return b""
+        case 1:
+            return random.randbytes(random.randint(1, 4))
+        case 2:
+            return before * random.randint(2, 50)
+        case 3:
+            other = random.choice(inputs)
+            start = random.randint(0, len(other))
+            return other[start : start + random.randint(1, 200)]
+        case 4:
+            return bytes(byte ^ (1 << random.randrange(8)) for byte in before)
+    return random.choice(TOKENS)
+
+
+def enlarged(random: Random, inputs: Sequence[bytes], size_bytes: int) -> bytes:
+    """One of the inputs, with a part of it, or a token, repeated until it has this size."""
+    data = random.choice(inputs)
+    start = random.randint(0, len(data))
+    end = random.randint(start, min(len(data), start + 40))
+    piece = random.choice((data[start:end], data[start:end], *TOKENS, b"a/", b"a,", b'"a",', b" ", b"a")) or b"a"
+    return data[:start] + piece * ((size_bytes - len(data)) // len(piece)) + data[end:]
 
 
 def edited_json(documents: Sequence[Any], values: Sequence[str] = JSON_VALUES) -> SearchStrategy[bytes]:
@@ -86,18 +89,21 @@ def edited_literal(documents: Sequence[Any], values: Sequence[str] = LITERALS) -
     return _edited(documents, values, repr)
 
 
-@st.composite
-def _edited(draw: DrawFn, documents: Sequence[Any], values: Sequence[str], write: Callable[[Any], str]) -> bytes:
+def _edited(documents: Sequence[Any], values: Sequence[str], write: Callable[[Any], str]) -> SearchStrategy[bytes]:
+    # One number for all choices: drawing each by itself costs more than reading what comes of it.
+    return st.integers(0, 2**63).map(lambda number: _edit(Random(number), documents, values, write))
+
+
+def _edit(random: Random, documents: Sequence[Any], values: Sequence[str], write: Callable[[Any], str]) -> bytes:
     # A box, so that the document itself can be replaced as well.
-    box = [deepcopy(draw(st.sampled_from(documents)))]
+    box = [deepcopy(random.choice(documents))]
     put: dict[str, str] = {}
-    for number in range(draw(st.integers(1, 3))):
-        container, key = draw(st.sampled_from(_places(box)))
+    for number in range(random.randint(1, 3)):
+        container, key = random.choice(_places(box))
         name = f"@{number}@"
-        put[name] = draw(st.sampled_from(values))
-        change = draw(st.sampled_from(("replace", "replace", "remove", "add")))
-        _change(container, key, change, name)
-    text = write(box[0]) if box else ""
+        put[name] = random.choice(values)
+        _change(container, key, random.choice(("replace", "replace", "remove", "add")), name)
+    text = write(box[0])
     for name, value in put.items():
         text = text.replace(f'"{name}"', value).replace(f"'{name}'", value)
     return text.encode("utf-8", "surrogatepass")

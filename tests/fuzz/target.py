@@ -16,12 +16,14 @@ class Target:
     """One reader. `name` is also the directory of its corpus.
 
     `read` gives the kind of answer in a few words, the same for inputs that are refused for the same reason; whatever
-    it raises is a failure. `inputs` are drawn beside the corpus and its mutations.
+    it raises is a failure. `inputs` are drawn beside the corpus and its mutations, some of which have `large_bytes`:
+    a megabyte where somebody else may send it, less where only the owner of a file is hurt.
     """
 
     name: str
     read: Callable[[bytes], str]
     inputs: SearchStrategy[bytes]
+    large_bytes: int = 2**20
 
 
 def refusal(exc: Exception) -> str:

@@ -22,6 +22,7 @@ from .conftest import Fuzz
 from .mutations import edited_json, edited_literal
 from .target import Target, refusal
 
+OWN_FILE_BYTES = 2**16  # what operators write themselves is read by parsers in Python
 HASH = "a" * 40
 TASK = {
     "isolate_hash": HASH,
@@ -215,11 +216,11 @@ def test_a_configuration_file_is_read_or_refused(fuzz: Fuzz, tmp_path: Path) -> 
     path = tmp_path / "dist_test.cnf"
     lines = st.lists(st.text(st.characters(codec="utf-8"), max_size=30), max_size=8)
     inputs = lines.map(lambda found: "\n".join(found).encode())
-    fuzz(Target(name="cnf", read=lambda data: read_cnf(data, path), inputs=inputs))
+    fuzz(Target(name="cnf", read=lambda data: read_cnf(data, path), inputs=inputs, large_bytes=OWN_FILE_BYTES))
 
 
 def test_the_autoscalers_configuration_is_read_or_refused(fuzz: Fuzz, tmp_path: Path) -> None:
     path = tmp_path / "autoscale.toml"
     lines = st.lists(st.text(st.characters(codec="utf-8"), max_size=30), max_size=8)
     inputs = lines.map(lambda found: "\n".join(found).encode())
-    fuzz(Target(name="toml", read=lambda data: read_toml(data, path), inputs=inputs))
+    fuzz(Target(name="toml", read=lambda data: read_toml(data, path), inputs=inputs, large_bytes=OWN_FILE_BYTES))

@@ -38,6 +38,8 @@ def _check(content: zipfile.ZipFile, destination: Path) -> None:
 
 def _objection(member: zipfile.ZipInfo) -> str | None:
     path = PurePosixPath(member.orig_filename.replace("\\", "/"))
+    if not member.filename:
+        return "is no name"
     kind = stat.S_IFMT(member.external_attr >> 16)  # appnote.txt 4.4.15: Unix mode in the upper half
     if path.is_absolute() or (path.parts and path.parts[0].endswith(":")):
         return "is an absolute path"
