@@ -77,13 +77,21 @@ class Guard:
             raise MethodNotAllowed(valid_methods=_known_methods())
         if is_cross_site(dict(request.headers), request.host):
             raise Forbidden("a page of another site may not do this; use dist-test, or this site's own pages")
-        credentials: Authorization | None = self._digest.get_auth()
+        credentials = self._sent_credentials()
         if credentials is not None:
             g.user = self._authenticated_user(credentials)
         elif request.method == "GET" and is_from_browser(dict(request.headers)):
             raise Forbidden("a browser may not do this by GET; use POST, or dist-test")
         elif not is_within(parse_address(request.remote_addr or ""), self._allowed):
             raise self._challenge("give a user and a password: DIST_TEST_USER and DIST_TEST_PASSWORD")
+
+    def _sent_credentials(self) -> Authorization | None:
+        """Those of Digest; what is none of that counts as none."""
+        try:
+            credentials: Authorization | None = self._digest.get_auth()
+        except ValueError:  # Werkzeug's, of a Basic with other bytes than ASCII's
+            return None
+        return credentials
 
     def _authenticated_user(self, credentials: Authorization) -> str:
         """The user's name. Raises Unauthorized."""
