@@ -52,6 +52,7 @@ SERVICES = (
     ("dist-test-master", "migrate"),
     ("dist-test-master", "check"),
     ("dist-test-master", "audit"),
+    ("dist-test-master", "promote"),
     ("dist-test-master", "prune"),
     ("dist-test-master", "slaves"),
     ("dist-test-master", "drain"),

@@ -51,7 +51,8 @@ class Report:
     breaches: tuple[Breach, ...]
 
     def __str__(self) -> str:
-        verdict = "clean" if not self.breaches else f"{len(self.breaches)} breaches"
+        number = len(self.breaches)
+        verdict = "clean" if not number else f"{number} breach{'' if number == 1 else 'es'}"
         trusted = f" ({self.unasked} of them not looked for in the queue)" if self.unasked else ""
         return (
             f"{self.job_id}: {self.tasks} tasks = {self.ended} ended + {self.running} running"

@@ -235,7 +235,7 @@ def test_the_command_prints_the_chain_and_exits_1(
     change("DELETE FROM events WHERE kind = 'finished' AND attempt = 1")
     queue.put("junk", priority=1)
     assert run_audit(master_settings, "job", said.append) == 1
-    assert said[0] == "job: 1 tasks = 1 ended + 0 running + 0 queued: 1 breaches"
+    assert said[0] == "job: 1 tasks = 1 ended + 0 running + 0 queued: 1 breach"
     assert said[1] == "  task 0 attempt 1: it was finished 0 times, its outcome is succeeded"
     assert [line.split()[2] for line in said[2:-1]] == ["retried", "claimed"]
     assert said[-1].startswith("1 entry in the queue is of no attempt")
