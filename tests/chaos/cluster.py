@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 from dist_test.errors import LocalClusterError
@@ -38,6 +39,8 @@ class LinkedSlave(Slave):
     """A slave that reaches its servers by links of its own, with a cache of its own."""
 
     links: Sequence[Link] = ()
+    # While S3 is away, one upload after the other is tried for 12 s before its result is recorded without logs.
+    stop_limit = timedelta(seconds=90)
 
     def _environment(self) -> Mapping[str, str]:
         own = {_SETTING_OF[link.server]: _address(link) for link in self.links}

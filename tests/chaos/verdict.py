@@ -15,7 +15,7 @@ from dist_test.model.task import task_id
 
 from ..farm import Farm
 from .saboteur import Happened
-from .schedule import ISOLATE, S3, Kind
+from .schedule import ISOLATE, MARIADB, S3
 from .workload import BY_NAME, Sort
 
 # What failed for good during an outage may be recorded later: uploads are tried for 12 s, and the database may be away.
@@ -232,7 +232,7 @@ def _wrong_counters(farm: Farm, job_id: str, attempts: Sequence[Attempt]) -> Ite
         "succeeded_tasks": succeed,
         "failed_tasks": len(tasks) - succeed,
         "canceled_tasks": 0,
-        "flaky_tasks": sum(ended[-1] is Outcome.SUCCEEDED and len(ended) > 1 for ended in outcomes),
+        "flaky_tasks": sum(ended[-1] is Outcome.SUCCEEDED and Outcome.FAILED in ended for ended in outcomes),
         "retrying_tasks": 0,
         "timed_out_attempts": 0,
         "total_attempts": sum(map(len, outcomes)),
@@ -289,5 +289,4 @@ def _unexplained(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[str
 
 def _explains(happened: Happened, earlier: Holder, later: Holder) -> bool:
     fault = happened.fault
-    concerns = fault.target == earlier.slave or (fault.ends_leases and fault.role != "slave")
-    return concerns and fault.kind is not Kind.EVICT and happened.touches(earlier.at, later.at)
+    return fault.target in (earlier.slave, MARIADB) and happened.touches(earlier.at, later.at)
