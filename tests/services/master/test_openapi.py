@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 from hypothesis import settings as hypothesis_settings
+from sqlalchemy import text
 
 from dist_test.local.program import beside_python
 from dist_test.master.openapi_operations import OPERATIONS
@@ -27,6 +28,7 @@ HOOKS = Path(__file__).with_name("fuzzing_with_digest.py")
 # For each operation, beside those at the limits. `pytest --hypothesis-profile=NAME` takes the profile's number.
 EXAMPLES = 10
 DEFAULT_PROFILES = ("default", "ci")
+_CASES = re.compile(r"^ *(?:Test cases|Operations|Failures).*$|^=+ .* in .*=+$", re.MULTILINE)
 REFUSALS = [400, 401, 403, 404, 405, 409, 413, 414]
 SLAVE = SlaveDescription(slave_id="slave-1", instance_id="", zone="", mig="", template="", slots=2, version="1")
 
@@ -67,6 +69,22 @@ def busy(client: FlaskClient, hand: Hand, slave_database: Database) -> None:
     client.post("/api/v1/jobs/other/cancel", json={"reason": "why not"})
 
 
+def test_an_audit_with_breaches_has_the_keys_and_values_of_its_schema(
+    client: FlaskClient, description: dict[str, Any], hand: Hand, database: Database
+) -> None:
+    client.post("/api/v1/jobs", json=job_document("a", "b"))
+    hand.run(Outcome.FAILED, exit_status=3)
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE attempts SET claim = 7 WHERE claim = 1"))
+        connection.execute(text("UPDATE jobs SET finished_tasks = 0"))
+
+    document = client.get("/api/v1/audit").json
+
+    assert document is not None
+    assert len(document["jobs"][0]["breaches"]) == 2
+    assert_described(description, "Audit", document)
+
+
 @pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize(
     ("path", "name"),
@@ -79,6 +97,9 @@ def busy(client: FlaskClient, hand: Hand, slave_database: Database) -> None:
         ("/api/v1/jobs/job/attempts?limit=1", "Attempts"),
         ("/api/v1/jobs/job/tasks/0/log", "Log"),
         ("/api/v1/jobs/job/tasks/3/log?encoding=base64&stream=stderr", "Log"),
+        ("/api/v1/audit", "Audit"),
+        ("/api/v1/audit?job_id=job", "Audit"),
+        ("/api/v1/audit?job_id=none", "Error"),
         ("/api/v1/slaves", "Slaves"),
         ("/stats", "Stats"),
         ("/healthz", "Health"),
@@ -116,36 +137,57 @@ def test_the_commands_of_the_page_work(make_master: MakeMaster) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def fuzz(url: str, directory: Path, *options: str, **environ: str) -> None:
+Fuzz = Callable[..., None]
+
+
+@pytest.fixture
+def fuzz(tmp_path: Path, fuzz_seconds: float | None, tell: Callable[[str], None]) -> Fuzz:
     """Try what schemathesis thinks of, and hold every answer against the description."""
+
+    def run(url: str, *options: str, **environ: str) -> None:
+        done = run_schemathesis(url, tmp_path, *_extent(fuzz_seconds), *options, **environ)
+        print(done.stdout)
+        if fuzz_seconds is not None:
+            tell("\n".join(["schemathesis", *_CASES.findall(done.stdout)]))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
+
+
+def _extent(seconds: float | None) -> Sequence[str]:
+    """How much of it, as schemathesis's options."""
+    if seconds is not None:
+        return "--max-time", str(max(1, int(seconds)))
     chosen = hypothesis_settings.get_current_profile_name()
-    extent: Sequence[str] = ("--max-examples", str(hypothesis_settings().max_examples))
     if chosen in DEFAULT_PROFILES:
         # Always the same ones: who has changed nothing should see nothing new.
-        extent = ("--max-examples", str(EXAMPLES), "--seed", "1")
+        return "--max-examples", str(EXAMPLES), "--seed", "1"
+    return "--max-examples", str(hypothesis_settings().max_examples)
+
+
+def run_schemathesis(url: str, directory: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the program with all its checks; give what it printed and how it ended."""
     # Besides its own list of refusals, that of a line which is too long for the server.
     (directory / "schemathesis.toml").write_text(f"[checks.negative_data_rejection]\nexpected-statuses = {REFUSALS}\n")
     command = [
         *(beside_python("schemathesis"), "--no-color", "run", f"{url}/api/v1/openapi.json"),
-        *("--checks", "all", "--continue-on-failure", *extent, *options),
+        *("--checks", "all", "--continue-on-failure", *options),
     ]
-    done = subprocess.run(
+    return subprocess.run(
         command, cwd=directory, env=os.environ | environ, capture_output=True, text=True, check=False, timeout=3600
     )
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_fuzzer_on_an_allowed_address_finds_no_disagreement(make_master: MakeMaster, tmp_path: Path) -> None:
-    fuzz(make_master().url, tmp_path)
+def test_a_fuzzer_on_an_allowed_address_finds_no_disagreement(fuzz: Fuzz, make_master: MakeMaster) -> None:
+    fuzz(make_master().url)
 
 
-def test_a_fuzzer_with_credentials_finds_no_disagreement(make_master: MakeMaster, tmp_path: Path) -> None:
+def test_a_fuzzer_with_credentials_finds_no_disagreement(fuzz: Fuzz, make_master: MakeMaster) -> None:
     master = make_master(DIST_TEST_ALLOWED_IP_RANGES="192.0.2.0/24")
     environ = {"SCHEMATHESIS_HOOKS": str(HOOKS), "FUZZING_USER": USER, "FUZZING_PASSWORD": PASSWORD}
 
     # What is at the limits is no different for whom a password is asked.
-    fuzz(master.url, tmp_path, "--include-method", "POST", "--phases", "examples,fuzzing,stateful", **environ)
+    fuzz(master.url, "--include-method", "POST", "--phases", "examples,fuzzing,stateful", **environ)
 
     jobs = requests.get(f"{master.url}/api/v1/jobs?limit=500", timeout=10).json()["jobs"]
     assert {job["owner"] for job in jobs} == {USER}
