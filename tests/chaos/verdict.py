@@ -81,7 +81,6 @@ class Verdict:
     attempts: Sequence[Attempt]
     audits: Sequence[str]
     wrong: Sequence[str]
-    unexplained: Sequence[str]  # takeovers
 
     def __str__(self) -> str:
         attempts = self.attempts
@@ -93,9 +92,7 @@ class Verdict:
             (
                 f"{len(attempts)} attempts: {', '.join(f'{number} {name}' for name, number in outcomes.items())}",
                 f"{executions} executions, {again} of them more than were recorded",
-                f"{sum(takeovers)} takeovers, at most {max(takeovers)} of one attempt;"
-                f" {len(self.unexplained)} of them from slaves that nothing had happened to",
-                *self.unexplained,
+                f"{sum(takeovers)} takeovers, at most {max(takeovers)} of one attempt",
                 f"{sum(attempt.logs_lost for attempt in attempts)} logs lost while S3 was away",
                 *self.audits,
                 *(f"WRONG: {reason}" for reason in self.wrong),
@@ -111,17 +108,17 @@ def judge(farm: Farm, job_ids: Sequence[str], marks: Path, happened: Sequence[Ha
     stored = {item.key: item.size_bytes for job_id in job_ids for item in farm.bucket.list(f"{job_id}/")}
     wrong = [
         *breaches,
-        *_wrong_endings(attempts),
-        *_wrong_executions(attempts, executions),
+        *wrong_endings(attempts),
+        *wrong_executions(attempts, executions),
         *(one for job_id in job_ids for one in _wrong_counters(farm, job_id, attempts)),
-        *(one for attempt in attempts for one in _wrong_logs(attempt, stored, happened)),
-        *(one for attempt in attempts for one in _wrong_setup(attempt, happened)),
+        *(one for attempt in attempts for one in wrong_logs(attempt, stored, happened)),
+        *(one for attempt in attempts for one in wrong_setup(attempt, happened)),
+        *(one for attempt in attempts for one in wrong_takeovers(attempt, happened)),
     ]
     return Verdict(
         attempts=attempts,
         audits=audits,
         wrong=[_with_chain(farm, one) for one in wrong],
-        unexplained=[line for attempt in attempts for line in _unexplained(attempt, happened)],
     )
 
 
@@ -213,7 +210,7 @@ def _by_task(attempts: Sequence[Attempt]) -> Iterator[list[Attempt]]:
         yield list(group)
 
 
-def _wrong_endings(attempts: Sequence[Attempt]) -> Iterator[Wrong]:
+def wrong_endings(attempts: Sequence[Attempt]) -> Iterator[Wrong]:
     for task in _by_task(attempts):
         if [attempt.number for attempt in task] != list(range(len(task))):
             yield Wrong(f"{task[-1]}: its attempts are {[attempt.number for attempt in task]}", task[-1])
@@ -244,7 +241,7 @@ def _wrong_counters(farm: Farm, job_id: str, attempts: Sequence[Attempt]) -> Ite
             yield Wrong(f"{job_id}: its counter {name} is {counters[name]}, right is {number}")
 
 
-def _wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[Happened]) -> Iterator[Wrong]:
+def wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[Happened]) -> Iterator[Wrong]:
     if attempt.logs_lost:
         if not any(one.fault.target == S3 and attempt.happened_during(one) for one in happened):
             yield Wrong(f"{attempt}: its logs are lost, though S3 was not away", attempt)
@@ -260,14 +257,14 @@ def _wrong_logs(attempt: Attempt, stored: Mapping[str, int], happened: Sequence[
             yield Wrong(f"{attempt}: {key} has {stored.get(key)} bytes, its row says {size}", attempt)
 
 
-def _wrong_setup(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[Wrong]:
+def wrong_setup(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[Wrong]:
     if attempt.outcome is not Outcome.SETUP_FAILED:
         return
     if not any(one.fault.target == ISOLATE and attempt.happened_during(one) for one in happened):
         yield Wrong(f"{attempt}: it could not be set up, though the isolate server was not away", attempt)
 
 
-def _wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str, ...]]) -> Iterator[Wrong]:
+def wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str, ...]]) -> Iterator[Wrong]:
     for attempt in attempts:
         if attempt.executions > attempt.claims:
             reason = f"its script began {attempt.executions} times under {attempt.claims} claims"
@@ -279,14 +276,10 @@ def _wrong_executions(attempts: Sequence[Attempt], executions: Counter[tuple[str
         yield Wrong(f"{key} ran, and is no attempt")
 
 
-def _unexplained(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[str]:
+def wrong_takeovers(attempt: Attempt, happened: Sequence[Happened]) -> Iterator[Wrong]:
     """Leases on it that lapsed although nothing had happened to their holder or to the database."""
     for earlier, later in pairwise(attempt.holders):
+        causes = [one for one in happened if one.fault.target in (earlier.slave, MARIADB)]
         is_takeover = not earlier.released and not later.released
-        if is_takeover and not any(_explains(one, earlier, later) for one in happened):
-            yield f"  {attempt}: {earlier} lost it to {later}"
-
-
-def _explains(happened: Happened, earlier: Holder, later: Holder) -> bool:
-    fault = happened.fault
-    return fault.target in (earlier.slave, MARIADB) and happened.touches(earlier.at, later.at)
+        if is_takeover and not any(one.touches(earlier.at, later.at) for one in causes):
+            yield Wrong(f"{attempt}: {earlier} lost it to {later}, for no reason", attempt)
