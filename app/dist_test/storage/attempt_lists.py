@@ -16,7 +16,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 from dist_test.model.outcome import Outcome
 from dist_test.model.task import Task
 from dist_test.storage.database import Database
-from dist_test.storage.jobs import MAX_PAGE, AttemptFilter, AttemptRecord, attempts_query, matching
+from dist_test.storage.jobs import MAX_PAGE, AttemptFilter, AttemptRecord, attempt_keys, attempts_query, rows_of
 from dist_test.storage.schema import AnyRow, attempts, tasks
 from dist_test.storage.submissions import task_from_row
 
@@ -140,12 +140,11 @@ class AttemptLists:
         `after` is from `place_of` under the same sort. Raises OverflowError when it never was.
         """
         order = _ORDERS.get(sort)
-        keys = _keys(job_key, only, search).order_by(*_order_by(order)).limit(min(limit, MAX_PAGE))
+        keys = attempt_keys(job_key, only, search).order_by(*_order_by(order)).limit(min(limit, MAX_PAGE))
         if after is not None:
             keys = keys.where(_is_after(order, after))
-        found = keys.subquery("found")
-        query = attempts_query(job_key).join(found, and_(*(attempts.c[name] == found.c[name] for name in _KEY)))
-        return [AttemptRecord.from_row(row) for row in self._all(query.order_by(None).order_by(*_order_by(order)))]
+        rows = rows_of(keys, job_key).order_by(None).order_by(*_order_by(order))
+        return [AttemptRecord.from_row(row) for row in self._all(rows)]
 
     def of_task(self, job_key: int, task_index: int) -> list[AttemptRecord]:
         """All attempts of a task in order; empty when there is no such task."""
@@ -174,20 +173,7 @@ class AttemptLists:
         return self._database.run(lambda connection: connection.execute(query).all())
 
 
-_KEY = ("job_key", "task_index", "attempt")
 _PLACE = (attempts.c.task_index, attempts.c.attempt)
-
-
-def _keys(job_key: int, only: AttemptFilter | None, search: str) -> Select[Any]:
-    query = select(*(attempts.c[name] for name in _KEY)).where(attempts.c.job_key == job_key)
-    if only is not None:
-        query = query.where(matching(only, job_key))
-    if search:
-        described = select(tasks.c.task_index).where(
-            tasks.c.job_key == job_key, tasks.c.description.contains(search, autoescape=True)
-        )
-        query = query.where(or_(attempts.c.task_index.in_(described), attempts.c.slave_id == search))
-    return query
 
 
 def _order_by(order: _Order | None) -> list[ColumnElement[Any]]:

@@ -220,17 +220,11 @@ class Jobs:
         limit: int = 1000,
     ) -> list[AttemptRecord]:
         """A page of a job's attempts by task, then attempt; `search` is looked for in descriptions and slaves."""
-        query = attempts_query(job_key).limit(min(limit, MAX_PAGE))
-        if only is not None:
-            query = query.where(matching(only, job_key))
-        if search:
-            query = query.where(
-                or_(tasks.c.description.contains(search, autoescape=True), attempts.c.slave_id == search)
-            )
+        keys = attempt_keys(job_key, only, search).order_by(attempts.c.task_index, attempts.c.attempt)
         if after is not None:
             later = and_(attempts.c.task_index == after.task, attempts.c.attempt > after.attempt)
-            query = query.where(or_(attempts.c.task_index > after.task, later))
-        return [AttemptRecord.from_row(row) for row in self._all(query)]
+            keys = keys.where(or_(attempts.c.task_index > after.task, later))
+        return [AttemptRecord.from_row(row) for row in self._all(rows_of(keys.limit(min(limit, MAX_PAGE)), job_key))]
 
     def attempt(self, key: AttemptKey) -> AttemptRecord | None:
         """One attempt; None when there is none."""
@@ -300,6 +294,32 @@ def attempts_query(job_key: int) -> Select[Any]:
         .where(attempts.c.job_key == job_key)
         .order_by(attempts.c.task_index, attempts.c.attempt)
     )
+
+
+_KEY = ("job_key", "task_index", "attempt")
+
+
+def attempt_keys(job_key: int, only: AttemptFilter | None, search: str) -> Select[Any]:
+    """The keys of a job's attempts in no order. `search`: part of a description, or a slave's whole name."""
+    query = select(*(attempts.c[name] for name in _KEY)).where(attempts.c.job_key == job_key)
+    if only is not None:
+        query = query.where(matching(only, job_key))
+    if search:
+        described = select(tasks.c.task_index).where(
+            tasks.c.job_key == job_key, tasks.c.description.contains(search, autoescape=True)
+        )
+        query = query.where(or_(attempts.c.task_index.in_(described), attempts.c.slave_id == search))
+    return query
+
+
+def rows_of(keys: Select[Any], job_key: int) -> Select[Any]:
+    """The rows that `AttemptRecord.from_row` takes, of these keys, by task and attempt.
+
+    A page is chosen by its keys alone. With the tasks' columns in the same SELECT the server may begin with all tasks
+    of the job, and sort them, for each page.
+    """
+    found = keys.subquery("found")
+    return attempts_query(job_key).join(found, and_(*(attempts.c[name] == found.c[name] for name in _KEY)))
 
 
 def _state(row: AnyRow) -> str:
