@@ -98,6 +98,7 @@ class Farm:
             account = {"user": self.accounts[role].user, "password": self.accounts[role].password}
             for section, values in (*TIMES.items(), *settings.items(), ("mysql", account)):
                 parser.read_dict({section: values})
+            path.touch(mode=0o600)  # as it is deployed: tasks must not read it
             with path.open("w") as stream:
                 parser.write(stream)
 
@@ -138,15 +139,17 @@ class Farm:
             secret_key=seaweedfs.secret_key,
         )
 
-    def archive(self, script: str) -> str:
-        """Store a task that runs a shell script; give back its hash."""
+    def archive(self, script: str, *, data: bytes = b"") -> str:
+        """Store a task that runs a shell script, beside a file of this data if there is any; give back its hash."""
         directory = Path(tempfile.mkdtemp(dir=self.directory))
+        if data:
+            (directory / "data").write_bytes(data)
         (directory / "run.sh").write_text(f"#!/bin/sh\n{script}\n")
         (directory / "run.sh").chmod(0o755)
         with ExitStack() as stack:
             client = IsolateClient(f"http://127.0.0.1:{self.isolate.port}")
             stack.callback(client.close)
-            archived = Archiver(StatCache(None)).archive(directory, [str(directory / "run.sh")], command=["./run.sh"])
+            archived = Archiver(StatCache(None)).archive(directory, [f"{directory}/"], command=["./run.sh"])
             client.upload(archived.blobs)
         return archived.digest
 

@@ -118,15 +118,18 @@ def test_a_beanstalkd_that_hangs_lets_no_lease_lapse(farm: Farm, marks: Path) ->
     assert len(_runs(marks)) == 2
 
 
-def test_the_loss_of_beanstalkds_disk_loses_no_task(farm: Farm) -> None:
+def test_the_loss_of_beanstalkds_disk_loses_no_task_and_stops_none(farm: Farm, marks: Path) -> None:
     farm.start()
-    digest = farm.archive("exit 0")
+    farm.slave(slots=2)
+    digest = farm.archive(f"{_mark(marks)}; while [ ! -e {marks}/go ]; do sleep 0.1; done")
     farm.submit("j", *[_task(digest, f"t{number}") for number in range(20)])
+    wait(lambda: len(_runs(marks)) == 2)
     farm.beanstalkd.kill()
     farm.beanstalkd.wipe()
     farm.beanstalkd.start()
-    farm.slave(slots=2)
+    (marks / "go").touch()
     assert farm.wait_for_job("j")["result"] == "succeeded"
+    assert sorted(Counter(_runs(marks)).values()) == [1] * 20
 
 
 def test_sigterm_lets_running_tasks_finish_and_takes_no_more(farm: Farm, marks: Path) -> None:
@@ -155,6 +158,23 @@ def test_a_second_sigterm_hands_tasks_back_without_using_anything_up(farm: Farm,
         wait(lambda: farm.sql("SELECT state FROM slaves")[0].state in ("draining", "drained"))
     wait(lambda: not slave.is_running)
     assert farm.sql("SELECT takeovers, outcome, lease_until FROM attempts") == [(0, None, None)]
+    (marks / "go").touch()
+    farm.slave()
+    job = farm.wait_for_job("j", 10)
+    assert (job["result"], job["counters"]["total_attempts"]) == ("succeeded", 1)
+
+
+def test_past_its_drain_limit_a_slave_hands_tasks_back_without_using_anything_up(farm: Farm, marks: Path) -> None:
+    farm.start(slave={"drain_seconds": "1"})
+    slave = farm.slave()
+    digest = farm.archive(f"touch {marks}/started; [ -e {marks}/go ] || sleep 60")
+    farm.submit("j", _task(digest))
+    wait(lambda: (marks / "started").exists())
+    os.kill(slave.pid, signal.SIGTERM)
+    wait(lambda: not slave.is_running, 15)
+    assert slave.exit_status == 0
+    assert farm.sql("SELECT takeovers, outcome, lease_until FROM attempts") == [(0, None, None)]
+    assert farm.sql("SELECT actor, detail FROM events WHERE kind = 'released'") == [("slave-0", "the slave leaves")]
     (marks / "go").touch()
     farm.slave()
     job = farm.wait_for_job("j", 10)
