@@ -13,7 +13,10 @@ NEEDED = {
     "object_store": ("object_store_access_key", "object_store_secret_key"),
     "autoscaler": ("mysql_autoscaler_password",),
 }
-OPTIONAL = {"database": ("mysql_autoscaler_password",), "isolate_servers": ("isolate_token_key",)}
+OPTIONAL = {
+    "database": ("mysql_autoscaler_password", "mysql_isolate_password"),
+    "isolate_servers": ("isolate_token_key",),
+}
 # Words that people write where a password should be.
 GUESSED_FIRST = (
     "changeme",

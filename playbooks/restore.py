@@ -42,6 +42,9 @@ _on("backup", "Read the dump to its end", f"zstd --test --quiet {_dump}")
 python.call(name="all hosts | Can be restored", function=_barrier)
 
 _on("master", "Stop the master", "systemctl stop dist-test-master.service")
+# In a database that is half restored, most jobs are not there.
+_on("master", "Stop pruning", "systemctl stop dist-test-prune.timer dist-test-prune.service")
+_on("isolate", "Stop pruning blobs", "systemctl stop dist-test-isolate-prune.timer dist-test-isolate-prune.service")
 _on("autoscaler", "Stop the autoscaler", "systemctl stop dist-test-autoscaler.service")
 # The first SIGTERM begins a drain, the second one ends it: what runs is handed back.
 _on(
@@ -66,6 +69,8 @@ if host.name == _first_master:
     )
 python.call(name="all hosts | Have the schema", function=_barrier)
 _on("master", "Start the master", f"{LIBRARY}/service dist-test-master.service")
+_on("master", "Start pruning", f"{LIBRARY}/service dist-test-prune.timer")
+_on("isolate", "Start pruning blobs", f"{LIBRARY}/service dist-test-isolate-prune.timer")
 python.call(name="all hosts | Have the masters", function=_barrier)
 _on("autoscaler", "Start the autoscaler", f"{LIBRARY}/service dist-test-autoscaler.service")
 _on("slave", "Start the slave", f"{LIBRARY}/service dist-test-slave.service")

@@ -9,6 +9,7 @@ from roles.operations import LIBRARY, directory, ensure, packages, prove, put, s
 from roles.role import Role
 
 _UNIT = "dist-test-master.service"
+_UNITS = "/etc/systemd/system"
 _COMMANDS = f"{LIBRARY}/master-"
 _TLS = "/etc/dist_test/tls"
 _DROP_IN = "/etc/systemd/system/nginx.service.d"
@@ -21,17 +22,18 @@ def deploy(role: Role) -> None:
     for file in host.loop(["certificate.py", "prove.py", "reload.sh"]):
         command = _COMMANDS + file.partition(".")[0]
         put(f"master | Install the commands: {command}", role.file(file), command, mode="755")
-    for file in host.loop(["master.cnf", "migrate.cnf"]):
+    for file in host.loop(["master.cnf", "migrate.cnf", "prune.cnf"]):
         secret(f"master | Write the settings: {file}", role.template(f"{file}.j2"), f"/etc/dist_test/{file}")
     _migrate(role)
     _run_master(role)
+    _prune(role)
     _provide_certificate(role)
     _run_nginx(role)
     _prove(role)
 
 
 def _migrate(role: Role) -> None:
-    accounts = {name: role.vars[f"master_{name}_user"] for name in ("slave", "autoscaler")}
+    accounts = {name: role.vars[f"master_{name}_user"] for name in ("slave", "autoscaler", "isolate")}
     grants = {"master": role.vars["master_mysql_user"], **{name: user for name, user in accounts.items() if user}}
     program = [
         "env",
@@ -45,9 +47,19 @@ def _migrate(role: Role) -> None:
 
 
 def _run_master(role: Role) -> None:
-    put("master | Write the unit", role.template(f"{_UNIT}.j2"), f"/etc/systemd/system/{_UNIT}")
+    put("master | Write the unit", role.template(f"{_UNIT}.j2"), f"{_UNITS}/{_UNIT}")
     service(
         "master | Run the unit with what its files say", _UNIT, ["/etc/dist_test/master.cnf", "/opt/dist_test/current"]
+    )
+
+
+def _prune(role: Role) -> None:
+    for unit in host.loop(["dist-test-prune.service", "dist-test-prune.timer"]):
+        put(f"master | Write the units of pruning: {unit}", role.template(f"{unit}.j2"), f"{_UNITS}/{unit}")
+    service(
+        "master | Run the timer of pruning with what its files say",
+        "dist-test-prune.timer",
+        [f"{_UNITS}/dist-test-prune.service"],
     )
 
 

@@ -39,7 +39,9 @@ _MODES = {
     "/tls/key.pem": "-rw-------",
     "/master.cnf": "-rw-------",
     "/migrate.cnf": "-rw-------",
+    "/prune.cnf": "-rw-------",
     "/isolate.cnf": "-rw-------",
+    "/isolate-prune.cnf": "-rw-------",
     "/autoscale.cnf": "-rw-------",
     "/autoscale.toml": "-rw-r--r--",
     "/slave.cnf": "-rw-------",
@@ -49,7 +51,10 @@ _MODES = {
 # systemd's own scale, 0 to 10; below 5 it says OK. The slave's unit tells what it leaves out, and why.
 _MAX_EXPOSURE = 4.0
 _SERVICES = {
-    "master1": ("dist-test-master.service", "dist-test-isolate.service", "dist-test-autoscaler.service"),
+    "master1": (
+        *("dist-test-master.service", "dist-test-isolate.service", "dist-test-autoscaler.service"),
+        *("dist-test-prune.service", "dist-test-isolate-prune.service"),
+    ),
     "database1": ("dist-test-backup.service",),
     "queue1": ("dist-test-object-store.service", "dist-test-object-store-s3.service"),
 }
