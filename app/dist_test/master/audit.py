@@ -1,7 +1,7 @@
 """Prove that nothing of a job is lost: tasks = ended + running under a live lease + queued and in beanstalkd."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +10,7 @@ from dist_test.errors import JobNotFound
 from dist_test.master.service import absent
 from dist_test.model.task import AttemptKey
 from dist_test.settings import MasterSettings
-from dist_test.storage.audits import AuditedJob, Audits
+from dist_test.storage.audits import MOST_OF_A_KIND, AuditedJob, Audits
 from dist_test.storage.database import Database
 from dist_test.storage.entries import Entries, Queued
 from dist_test.storage.events import Event
@@ -94,7 +94,7 @@ class Auditor:
         asked, lost = (0, []) if job.state == "submitting" else self._lost(job)
         breaches = (
             *check(job),
-            *(Breach(key=key, reason="it waits, but is not in the queue") for key in lost),
+            *_breaches_of_lost(lost),
             *(Breach(key=key, reason=reason) for key, reason in self._held(job)),
         )
         return Report(
@@ -141,6 +141,14 @@ class Auditor:
         if breach.key is None:
             return breach
         return Breach(reason=breach.reason, key=breach.key, chain=tuple(self._audits.events(breach.key)))
+
+
+def _breaches_of_lost(lost: Sequence[AttemptKey]) -> Iterator[Breach]:
+    for key in lost[:MOST_OF_A_KIND]:
+        yield Breach(key=key, reason="it waits, but is not in the queue")
+    if len(lost) > MOST_OF_A_KIND:
+        # All of them at once after the loss of beanstalkd's disk: until the reconciler's round.
+        yield Breach(reason=f"{len(lost):,} attempts in all wait, but are not in the queue")
 
 
 def check(job: AuditedJob) -> list[Breach]:

@@ -29,7 +29,7 @@ ERROR_MEANINGS: Mapping[str, str] = {
     "conflict": "a job with this id is there already, with other tasks",
     "job_not_running": "the job has ended, or is still being submitted",
     "job_not_rerun": "the job has not ended yet, or no task of it failed",
-    "too_large": "the body is longer than `master.max_body_bytes`, or the job is too large to be audited while you wait",
+    "too_large": "the body is longer than `master.max_body_bytes`, or the job is too large for an audit while you wait",
     "submit_in_progress": "this job is being submitted by another request; ask again",
     "audit_in_progress": "this master audits for somebody else; ask again",
     "unavailable": "the database, the queue or the S3 server does not answer",

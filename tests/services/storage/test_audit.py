@@ -206,6 +206,16 @@ def test_of_many_breaches_of_a_kind_a_hundred_are_named(service: Service, audito
     assert reasons[-1] == "there are more than the 100 named of the kind just before"
 
 
+def test_of_many_lost_entries_a_hundred_are_named_and_all_counted(
+    service: Service, auditor: Auditor, change: Change
+) -> None:
+    record, _ = service.submit(job(*["one"] * 150))
+    change("UPDATE attempts SET delivery = 2")
+    report = auditor.audit(record.job_key)
+    assert (report.queued, len(report.breaches)) == (0, MOST_OF_A_KIND + 1)
+    assert report.breaches[-1].reason == "150 attempts in all wait, but are not in the queue"
+
+
 def test_a_bounded_audit_says_what_it_takes_on_trust(service: Service, queue: Queue, master_database: Database) -> None:
     record, _ = service.submit(job(*["one"] * 30))
     report = Auditor(master_database, queue, grace=timedelta(0), most_asked=10).audit(record.job_key)
