@@ -50,13 +50,19 @@ class Report:
     unasked: int
     breaches: tuple[Breach, ...]
 
+    @property
+    def unaccounted(self) -> int:
+        """The tasks that are nowhere: 0 when nothing is lost."""
+        return self.tasks - self.ended - self.running - self.queued
+
     def __str__(self) -> str:
         number = len(self.breaches)
         verdict = "clean" if not number else f"{number} breach{'' if number == 1 else 'es'}"
         trusted = f" ({self.unasked} of them not looked for in the queue)" if self.unasked else ""
+        missing = f" + {self.unaccounted} unaccounted for" if self.unaccounted else ""
         return (
             f"{self.job_id}: {self.tasks} tasks = {self.ended} ended + {self.running} running"
-            f" + {self.queued} queued{trusted}: {verdict}"
+            f" + {self.queued} queued{trusted}{missing}: {verdict}"
         )
 
 

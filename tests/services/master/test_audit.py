@@ -60,10 +60,15 @@ def damage(database: Database, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def audited(client: FlaskClient, query: str = "") -> Any:
-    answer = client.get(f"/api/v1/audit{query}")
-    assert answer.status_code == 200
+def asked(client: FlaskClient, path: str, status: int = 200) -> Any:
+    """The JSON at an address."""
+    answer = client.get(path)
+    assert answer.status_code == status
     return answer.json
+
+
+def audited(client: FlaskClient, query: str = "") -> Any:
+    return asked(client, f"/api/v1/audit{query}")
 
 
 @pytest.mark.usefixtures("broken")
@@ -93,8 +98,7 @@ def test_without_a_job_all_that_run_and_the_last_are_audited(client: FlaskClient
 
 
 def test_an_audit_of_nothing_is_not_found(client: FlaskClient) -> None:
-    answer = client.get("/api/v1/audit?job_id=none")
-    assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+    assert asked(client, "/api/v1/audit?job_id=none", 404)["error"]["code"] == "not_found"
 
 
 def test_reading_an_audit_needs_no_account(stranger: FlaskClient) -> None:
@@ -112,9 +116,9 @@ def test_a_job_that_is_too_large_is_refused_with_what_to_run(
 ) -> None:
     monkeypatch.setattr(audit_desk, "MOST_ATTEMPTS", 2)
     submit(client, "a", "b", "c")
-    answer = client.get("/api/v1/audit?job_id=job")
-    assert (answer.status_code, answer.json["error"]["code"]) == (413, "too_large")
-    assert "dist-test-master audit job" in answer.json["error"]["message"]
+    error = asked(client, "/api/v1/audit?job_id=job", 413)["error"]
+    assert error["code"] == "too_large"
+    assert "dist-test-master audit job" in error["message"]
     assert audited(client)["left_out"] == ["job"]
 
 
@@ -183,11 +187,11 @@ def test_junk_is_told_on_the_page(client: FlaskClient, queue: Queue) -> None:
 
 def test_a_promoted_job_says_so(client: FlaskClient, queues: Queues, service: Any) -> None:
     submit(client, "a")
-    assert client.get("/api/v1/jobs/job").json["promoted_at"] is None
+    assert asked(client, "/api/v1/jobs/job")["promoted_at"] is None
     service.promote("job")
-    assert client.get("/api/v1/jobs/job").json["promoted_at"].endswith("Z")
+    assert asked(client, "/api/v1/jobs/job")["promoted_at"].endswith("Z")
     assert "ahead of all other jobs" in client.get("/job?job_id=job").text
-    assert client.get("/api/v1/jobs").json["jobs"][0]["promoted_at"] is not None
+    assert asked(client, "/api/v1/jobs")["jobs"][0]["promoted_at"] is not None
 
 
 @pytest.fixture

@@ -213,6 +213,7 @@ def test_of_many_lost_entries_a_hundred_are_named_and_all_counted(
     change("UPDATE attempts SET delivery = 2")
     report = auditor.audit(record.job_key)
     assert (report.queued, len(report.breaches)) == (0, MOST_OF_A_KIND + 1)
+    assert str(report).endswith(" + 0 queued + 150 unaccounted for: 101 breaches")
     assert report.breaches[-1].reason == "150 attempts in all wait, but are not in the queue"
 
 
