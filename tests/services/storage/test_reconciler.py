@@ -15,6 +15,7 @@ from dist_test.model.task import QueueEntry
 from dist_test.settings import MasterSettings
 from dist_test.storage.claims import Claim, Refusal
 from dist_test.storage.database import Database
+from dist_test.storage.entries import Queued
 from dist_test.storage.leader import Leadership
 from dist_test.storage.queue import Queue, Queues
 
@@ -196,3 +197,31 @@ def test_who_lost_the_lock_with_its_connection_knows(database: Database) -> None
     assert not first.holds()
     second.resign()
     first.resign()
+
+
+def test_a_leader_that_loses_the_lock_during_its_round_puts_nothing(
+    service: Service,
+    reconciler: Reconciler,
+    leader: Leadership,
+    master_database: Database,
+    queue: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service.submit(job("one", "two"))
+    _lose_entries(queue)
+    assert reconciler.round() == 0  # a shortfall counts when it is seen twice
+    rival = Leadership(master_database, "reconciler")
+    waiting = service.entries.waiting
+
+    def lose_the_lock(*, older_than: timedelta) -> Iterator[list[Queued]]:
+        leader.resign()
+        assert rival.holds()
+        return waiting(older_than=older_than)
+
+    monkeypatch.setattr(service.entries, "waiting", lose_the_lock)
+    assert reconciler.round() == 0
+    assert queue.statistics().waiting_or_held == 0
+
+    rival.resign()
+    monkeypatch.undo()
+    assert [reconciler.round(), reconciler.round()] == [0, 2], "it was still to be done"
