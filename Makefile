@@ -15,7 +15,7 @@ test: ## run all tests; PYTEST_ARGUMENTS="-k queue" runs some
 
 fuzz: ## look for inputs that something fails on, for MINUTES=10; what is found stays in tests/fuzz/corpus
 	@./bootstrap.sh dev
-	@.venv/bin/pytest tests/fuzz -q -o timeout=0 --fuzz-minutes $(or $(MINUTES),10)
+	@.venv/bin/pytest tests/fuzz tests/services/master/test_openapi.py -k "fuzz" -q -o timeout=0 --fuzz-minutes $(or $(MINUTES),10)
 
 lint: ## ruff and mypy --strict on code and tests, yamllint and ansible-lint on what Ansible reads
 	@./bootstrap.sh dev

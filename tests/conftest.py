@@ -1,7 +1,7 @@
 """Fixtures for every kind of test."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -27,9 +27,31 @@ def umask() -> Iterator[None]:
     os.umask(before)
 
 
+_TOLD = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def fuzz_seconds(request: pytest.FixtureRequest) -> float | None:
+    """This test's share of the time for fuzzing; None when it is to be short, and the same each time."""
+    minutes: float | None = request.config.getoption("--fuzz-minutes")
+    return None if minutes is None else 60 * minutes / request.session.testscollected
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something at the end of the whole run."""
+    return request.config.stash.setdefault(_TOLD, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what tests have told."""
+    for line in config.stash.get(_TOLD, []):
+        terminalreporter.write_line(line)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run what takes minutes as well: make testbed-full")
-    parser.addoption("--fuzz-minutes", type=float, help="how long tests/fuzz looks for new inputs that fail: make fuzz")
+    parser.addoption("--fuzz-minutes", type=float, help="how long to look for inputs that fail: make fuzz")
 
 
 def pytest_configure(config: pytest.Config) -> None:

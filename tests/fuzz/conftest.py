@@ -1,6 +1,6 @@
 """`fuzz`: run a target shortly, the same way each time; with --fuzz-minutes, for its share of that time.
 
-The targets share the time evenly, and what they found is told at the end.
+The tests share the time evenly, and what they found is told at the end.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ..services.conftest import (
     slave_database,
 )
 from ..services.master.conftest import bucket, environ, hand, make_app, service, settings
-from .running import Extent, Report, Run
+from .running import Extent, Run
 from .target import Target
 
 __all__ = [
@@ -47,31 +47,20 @@ __all__ = [
 SHORT = Extent(drawn=50, mutated=150, large=2)  # for each target in `make test`
 
 Fuzz = Callable[[Target], None]
-_REPORTS = pytest.StashKey[list[Report]]()
 
 
 @pytest.fixture
-def fuzz(request: pytest.FixtureRequest) -> Fuzz:
+def fuzz(fuzz_seconds: float | None, tell: Callable[[str], None]) -> Fuzz:
     """Read the corpus and more than that; fail when something fails."""
-    minutes: float | None = request.config.getoption("--fuzz-minutes")
-    seconds = None if minutes is None else 60 * minutes / request.session.testscollected
 
     def run(target: Target) -> None:
-        run = Run(target, explores=seconds is not None)
-        if seconds is None:
-            run.replay()
+        run = Run(target, explores=fuzz_seconds is not None)
+        run.replay()
+        if fuzz_seconds is None:
             run.try_some(SHORT)
             return
-        request.config.stash.setdefault(_REPORTS, []).append(run.report)
-        run.replay()
-        run.try_for(seconds)
+        run.try_for(fuzz_seconds)
+        tell(str(run.report))
         assert not run.report.failures, "\n".join(f"{place}: {path}" for place, path in run.report.failures.items())
 
     return run
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Tell what came of each target."""
-    reports = config.stash.get(_REPORTS, [])
-    for report in reports:
-        terminalreporter.write_line(str(report))

@@ -95,7 +95,7 @@ def read_entry(data: bytes) -> str:
     try:
         return f"an entry {type(QueueEntry.from_body(data).key.job).__name__}"
     except InvalidJob as exc:
-        return refusal(exc)
+        return refusal(exc)[:40]  # what follows is the entry
 
 
 def read_snapshot(data: bytes, path: Path) -> str:
@@ -104,7 +104,7 @@ def read_snapshot(data: bytes, path: Path) -> str:
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         status = ExitStatus(main(["plan", "--snapshot", str(path), "--json"]))
     if status is ExitStatus.MISCONFIGURED:
-        return refusal(InvalidSnapshot(err.getvalue().splitlines()[0]))
+        return refusal(InvalidSnapshot(err.getvalue().splitlines()[0].replace(str(path), "FILE")))
     assert status in (ExitStatus.OK, ExitStatus.CHANGE_WANTED, ExitStatus.HOLD)
     decision = json.loads(out.getvalue(), parse_constant=pytest.fail)
     return f"{status.name} {decision['hold']} {sorted({action['kind'] for action in decision['actions']})}"
@@ -163,7 +163,9 @@ def read_cnf(data: bytes, path: Path) -> str:
         try:
             answers.append(load(environ))
         except ConfigurationError as exc:
-            answers += sorted({refusal(ConfigurationError(line)) for line in str(exc).splitlines()})[:1]
+            answers += sorted(
+                {refusal(ConfigurationError(line)) for line in str(exc).replace(str(path), "FILE").splitlines()}
+            )[:1]
     return " ".join(answer if isinstance(answer, str) else type(answer).__name__ for answer in answers)
 
 
@@ -172,7 +174,7 @@ def read_toml(data: bytes, path: Path) -> str:
     try:
         settings = load_settings(path)
     except ConfigurationError as exc:
-        return refusal(ConfigurationError(str(exc).splitlines()[0]))
+        return refusal(ConfigurationError(str(exc).splitlines()[0].replace(str(path), "FILE")))
     return f"settings of {min(len(settings.policy.groups), 2)} groups"
 
 

@@ -1,6 +1,5 @@
 """`dist-test config`: the settings in force, and where each comes from."""
 
-import configparser
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import click
 
 from dist_test.cli.exit_status import ExitStatus
 from dist_test.cli.messages import say
-from dist_test.settings import configuration_path
+from dist_test.settings import configuration_path, parse_ini
 from dist_test.settings.catalog import CATALOG, Setting
 from dist_test.settings.source import Source
 
@@ -71,9 +70,8 @@ def _shown(setting: Setting, text: str) -> str:
 
 def _texts(path: Path | None) -> dict[str, str]:
     """The file's settings as they stand; none when it can't be read, which Source reports."""
-    parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8") if path else "")
-    except (configparser.Error, OSError, UnicodeDecodeError):
+        texts, _ = parse_ini(path.read_text(encoding="utf-8") if path else "", where="")
+    except (OSError, UnicodeDecodeError):
         return {}
-    return {f"{section}.{key}": value for section in parser.sections() for key, value in parser[section].items()}
+    return texts

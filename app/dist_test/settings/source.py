@@ -2,6 +2,7 @@
 
 import configparser
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from dist_test.errors import ConfigurationError, shortened, shown
 from dist_test.settings.catalog import BY_NAME, CATALOG, SECTIONS, Setting, default_value
 
 SYSTEM_PATH = Path("/etc/dist_test/dist_test.cnf")
+MAX_SPACES = 1_000  # in a row: configparser takes the square of their number in steps
+_SPACES = re.compile(r"[^\S\n]+")
 
 
 def configuration_path(environ: Mapping[str, str]) -> Path | None:
@@ -86,6 +89,10 @@ class Source:
 
 def parse_ini(text: str, *, where: str) -> tuple[dict[str, str], list[str]]:
     """The values by `section.key`, still as text, and what is wrong with the document that messages call `where`."""
+    wide = next((found for found in _SPACES.finditer(text) if len(found[0]) > MAX_SPACES), None)
+    if wide is not None:
+        line = text.count("\n", 0, wide.start()) + 1
+        return {}, [f"{where} cannot be read: line {line} has more than {MAX_SPACES} spaces in a row"]
     # Interpolation would trip over the % of passwords and log formats.
     parser = configparser.ConfigParser(interpolation=None)
     try:
