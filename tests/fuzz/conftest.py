@@ -58,6 +58,7 @@ def fuzz(fuzz_seconds: float | None, tell: Callable[[str], None]) -> Fuzz:
         run.replay()
         if fuzz_seconds is None:
             run.try_some(SHORT)
+            print(run.report)
             return
         run.try_for(fuzz_seconds)
         tell(str(run.report))

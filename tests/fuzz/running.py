@@ -52,11 +52,12 @@ class Report:
     answers: set[str] = field(default_factory=set)
     failures: dict[str, Path] = field(default_factory=dict)
     kept: int = 0
+    slowest_seconds: float = 0.0
 
     def __str__(self) -> str:
         return (
-            f"{self.name:<16} {self.executions:>8} inputs in {self.seconds:>4.0f} s  {len(self.failures):>3} failures"
-            f"  {len(self.answers):>4} kinds of answer  {self.kept:>3} new files"
+            f"{self.name:<16} {self.executions:>7} inputs in {self.seconds:>4.0f} s  {len(self.failures):>2} failures"
+            f"  {len(self.answers):>4} kinds of answer  {self.kept:>2} new files  slowest {self.slowest_seconds:.1f} s"
         )
 
 
@@ -143,8 +144,11 @@ class Run:
 
     def _read(self, data: bytes) -> str:
         self.report.executions += 1
+        begun = time.thread_time()
         with limited():
-            return self._target.read(data)
+            answer = self._target.read(data)
+        self.report.slowest_seconds = max(self.report.slowest_seconds, time.thread_time() - begun)
+        return answer
 
 
 def reduced(data: bytes, is_failing: Callable[[bytes], bool], *, seconds: float = _REDUCTION_SECONDS) -> bytes:
