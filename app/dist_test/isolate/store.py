@@ -138,6 +138,8 @@ class DiskStore:
         self.renew_after = renew_after
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._incoming.mkdir(exist_ok=True)
+        # Now, by the server: a file of whoever prunes by hand as root would keep it out.
+        self._lock.touch(0o600)
         self._sweep()
 
     def check(self) -> None:
@@ -202,7 +204,7 @@ class DiskStore:
 
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._lock, os.O_RDWR)
         try:
             fcntl.flock(descriptor, how)
             yield
