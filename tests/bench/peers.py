@@ -21,7 +21,7 @@ from typing import Protocol
 
 from dist_test.local.ports import free_port
 from tests.bench.cluster import BenchCluster, bench_cluster
-from tests.bench.figure import Figure, number, print_machine, print_table
+from tests.bench.figure import Figure, idle_share, number, print_machine, print_table
 
 CHECKOUT = Path(__file__).parents[2]
 PYTHON = CHECKOUT / ".venv-bench/bin/python"
@@ -141,7 +141,7 @@ PEERS: Mapping[str, Callable[[ExitStack, Path], Tool]] = {
     "dask": lambda stack, directory: Served("with_dask", stack, directory),
 }
 ABOUT = {
-    "ours": "a durable record and the logs of each task, other users, leases, time limits, retries",
+    "ours": "a durable record of each task, logs of those that fail; other users, leases, time limits, retries",
     "xargs": "nothing but the processes: no queue, no record",
     "ray": "results in memory; no log, no record after the end",
     "xdist": "one run of pytest, start included; a report at the end",
@@ -243,6 +243,7 @@ def compare(*, rounds: int, peers: Sequence[str]) -> bool:
             cluster = stack.enter_context(bench_cluster(slaves=WORKERS, slots=1))
             tools: dict[str, Tool] = {"ours": Ours(cluster)}
             tools |= {peer: PEERS[peer](stack, directory) for peer in peers}
+            print(f"With all of them up and nothing to do: processors {100 * idle_share():.0f} % idle.", flush=True)
             return report(measure(tools, rounds=rounds), list(tools), versions())
     finally:
         shutil.rmtree(directory)
