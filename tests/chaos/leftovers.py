@@ -14,7 +14,7 @@ from .processes import living
 def leftovers(farm: Farm, marks: Path, temporary: Path) -> list[str]:
     """Processes and files of a stopped farm. `temporary`: where its programs put temporary files."""
     users = {line.split()[3] for line in marks.read_text().splitlines()}
-    ids = {entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in users and entry.pw_uid != 0}
+    ids = {entry.pw_uid for entry in pwd.getpwall() if entry.pw_name in users} - {os.geteuid()}
     return [
         *_processes(farm.directory, ids),
         *(f"the file {path}" for path in _public_files(ids)),

@@ -79,7 +79,7 @@ class Verdict:
     """What a run did, and everything that is wrong about it, with the events that led there."""
 
     attempts: Sequence[Attempt]
-    audits: Sequence[str]
+    audit: str
     wrong: Sequence[str]
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Verdict:
                 f"{executions} executions, {again} of them more than were recorded",
                 f"{sum(takeovers)} takeovers, at most {max(takeovers)} of one attempt",
                 f"{sum(attempt.logs_lost for attempt in attempts)} logs lost while S3 was away",
-                *self.audits,
+                self.audit,
                 *(f"WRONG: {reason}" for reason in self.wrong),
             )
         )
@@ -104,7 +104,7 @@ def judge(farm: Farm, job_ids: Sequence[str], marks: Path, happened: Sequence[Ha
     """Look at everything that the jobs left in database, bucket, queue and marks."""
     executions = Counter(tuple(line.split()[:3]) for line in marks.read_text().splitlines())
     attempts = [attempt for job_id in job_ids for attempt in _attempts(farm, job_id, executions)]
-    audits, breaches = _audit(farm, job_ids)
+    audit, breaches = _audit(farm)
     stored = {item.key: item.size_bytes for job_id in job_ids for item in farm.bucket.list(f"{job_id}/")}
     wrong = [
         *breaches,
@@ -117,7 +117,7 @@ def judge(farm: Farm, job_ids: Sequence[str], marks: Path, happened: Sequence[Ha
     ]
     return Verdict(
         attempts=attempts,
-        audits=audits,
+        audit=audit,
         wrong=[_with_chain(farm, one) for one in wrong],
     )
 
@@ -148,16 +148,12 @@ def _with_chain(farm: Farm, wrong: Wrong) -> str:
     return "\n".join((wrong.reason, *chain))
 
 
-def _audit(farm: Farm, job_ids: Sequence[str]) -> tuple[list[str], list[Wrong]]:
-    """What the audit says of each job, and of those that are not clean once more, with the chains of events."""
-    said, breaches = [], []
-    for job_id in job_ids:
-        try:
-            said.append(f"audit of {farm.operate('audit', job_id).strip()}")
-        except subprocess.CalledProcessError as exc:
-            said.append(f"audit of {job_id}: not clean")
-            breaches.append(Wrong(f"the audit says: {exc.stdout}{exc.stderr}"))
-    return said, breaches
+def _audit(farm: Farm) -> tuple[str, list[Wrong]]:
+    """What the audit of all jobs says, and the same as a breach, with chains of events, when it is not clean."""
+    try:
+        return farm.operate("audit").strip(), []
+    except subprocess.CalledProcessError as exc:
+        return "the audit is not clean", [Wrong(f"the audit says: {exc.stdout}{exc.stderr}")]
 
 
 def _attempts(farm: Farm, job_id: str, executions: Counter[tuple[str, ...]]) -> Iterator[Attempt]:
