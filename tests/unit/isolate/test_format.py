@@ -204,6 +204,21 @@ def test_a_link_that_leads_out_of_the_tree_is_refused(files: list[TreeFile]) -> 
         tree_of(*files)
 
 
+def test_a_path_that_linux_does_not_allow_is_refused_before_anything_is_made_of_it() -> None:
+    path = "a/" * 2**19 + "a"
+    for file in (TreeFile(path=path, digest=A, size_bytes=1), link("a", path)):
+        with pytest.raises(InvalidIsolated, match="longer than the 4095 bytes") as caught:
+            parse_isolated(emit_isolated(Isolated(files=(file,))))
+        assert len(str(caught.value)) < 500
+
+
+def test_a_link_that_takes_too_long_to_follow_is_refused() -> None:
+    detour = "x/../" * 800
+    chain = [link(f"a{number}", f"{detour}a{number + 1}") for number in range(10)]
+    with pytest.raises(InvalidIsolated, match="leads out"):
+        tree_of(*chain)
+
+
 @pytest.mark.parametrize("target", ["b", "./b", "d/e", "d/../b", "missing", ".", "d//e/"])
 def test_a_link_inside_the_tree_is_kept(target: str) -> None:
     assert tree_of(link("a", target)).files == (link("a", target),)
