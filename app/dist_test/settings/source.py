@@ -120,7 +120,8 @@ def _why_unreadable(exc: Exception) -> str:
     if isinstance(exc, configparser.MissingSectionHeaderError):
         return f"line {exc.lineno} stands before the first [section]"
     if isinstance(exc, configparser.ParsingError):
-        return f"neither [section] nor KEY = VALUE: line {shortened(', '.join(str(number) for number, _ in exc.errors))}"
+        lines = ", ".join(str(number) for number, _ in exc.errors)
+        return f"neither [section] nor KEY = VALUE: line {shortened(lines)}"
     return " ".join(str(exc).split())
 
 
