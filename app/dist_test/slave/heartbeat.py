@@ -13,13 +13,15 @@ from dist_test.storage.claims import Claims
 
 logger = logging.getLogger(__name__)
 
+MOMENT_SECONDS = 1.0  # for a beat when the lease is over already
+
 
 class Heartbeat:
     """One thread that beats every `every`, and one that touches the queue entries as often.
 
     Each beat: 1. one transaction extends the leases of all holdings and writes the slave's row; 2. holdings whose
     claim is no longer ours are stopped; 3. `want` is noted. When no beat has succeeded for a whole lease, other slaves
-    may be running what we run: everything held is stopped.
+    may be running what we run: everything held is stopped, also while a beat waits for a database that is frozen.
     """
 
     def __init__(
@@ -67,11 +69,19 @@ class Heartbeat:
         """Beat once."""
         began = self._clock()
         held = self._holdings.all()
+        left_seconds = self._last_success + self._lease - began
+        # At the end of an outage the lease is over, and the beat may well succeed: it is given a moment for that.
+        lapse = threading.Timer(max(left_seconds, MOMENT_SECONDS), _stop_all, [held])
+        lapse.daemon = True
+        lapse.start()
         try:
             self._renew(held, began)
         except (DatabaseUnavailable, DatabaseRefused) as exc:
             logger.warning("No heartbeat: %s", exc, extra={"action": "heartbeat_failed"})
-            self._stop_if_lapsed(held)
+            if self._clock() - self._last_success > self._lease:
+                _stop_all(held)
+        finally:
+            lapse.cancel()
 
     def touch(self) -> None:
         """Touch the entries of all holdings once."""
@@ -116,10 +126,10 @@ class Heartbeat:
             logger.info("Stopping %s: %s", holding.entry.name, why.value, extra={"action": "stopped"})
             holding.stop(why)
 
-    def _stop_if_lapsed(self, held: list[Holding]) -> None:
-        if self._clock() - self._last_success > self._lease:
-            for holding in held:
-                holding.stop(Stop.TAKEN)
+
+def _stop_all(held: list[Holding]) -> None:
+    for holding in held:
+        holding.stop(Stop.TAKEN)
 
 
 def _touch(holding: Holding) -> None:

@@ -1,5 +1,6 @@
 """The heartbeat: what it stops, and when it stops everything."""
 
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -26,10 +27,14 @@ class FakeClaims:
     def __init__(self) -> None:
         self.answer = HeartbeatAnswer(lost=frozenset(), canceled=frozenset(), want="run")
         self.is_away = False
+        self.freezes = False
+        self.thawed = threading.Event()
         self.renewed: list[Sequence[Claim]] = []
         self.states: list[str] = []
 
     def renew(self, claims: Sequence[Claim], *, busy: int, state: str, message: str) -> HeartbeatAnswer:
+        if self.freezes:
+            self.thawed.wait()
         if self.is_away:
             raise DatabaseUnavailable("away")
         self.renewed.append(claims)
@@ -122,6 +127,31 @@ def test_everything_is_stopped_once_a_whole_lease_could_not_be_renewed(bench: Be
     bench.clock.now = 61.0
     bench.heartbeat.beat()
     assert holding.stopped is Stop.TAKEN
+
+
+def test_everything_is_stopped_in_time_while_a_beat_waits_for_a_frozen_database(bench: Bench) -> None:
+    holding = bench.hold(1)
+    stopped = threading.Event()
+    holding.on_stop(stopped.set)
+    bench.heartbeat.beat()
+    bench.claims.freezes = True
+    bench.clock.now = 59.8
+    beat = threading.Thread(target=bench.heartbeat.beat)
+    beat.start()
+    try:
+        assert stopped.wait(10)
+        assert holding.stopped is Stop.TAKEN
+        assert beat.is_alive()
+    finally:
+        bench.claims.thawed.set()
+        beat.join()
+
+
+def test_a_beat_that_succeeds_after_the_end_of_the_lease_stops_nothing(bench: Bench) -> None:
+    holding = bench.hold(1)
+    bench.clock.now = 300.0
+    bench.heartbeat.beat()
+    assert holding.stopped is None
 
 
 def test_what_is_wanted_is_noted_and_a_row_that_is_gone_is_written_again(bench: Bench) -> None:
