@@ -40,7 +40,7 @@ class Plan:
     slaves: int = 4
     slots: int = 2
     fault_seconds: float = 100
-    settle_seconds: float = 180
+    settle_seconds: float = 300
 
     @property
     def faults(self) -> list[Fault]:
