@@ -10,7 +10,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, insert, select, text
 
 from dist_test.isolate.digest import digest_bytes
+from dist_test.isolate.prune import LOCK as BLOBS_LOCK
 from dist_test.isolate.prune import Prune as BlobPrune
 from dist_test.isolate.prune import Report as BlobReport
 from dist_test.isolate.store import DiskStore
@@ -487,3 +488,56 @@ def test_the_account_of_the_isolate_server_reads_what_it_needs(
         assert set(hashes.of_live_jobs(submitted_within=timedelta(days=50))) == {"a" * 40, "b" * 40}
     finally:
         restricted.close()
+
+
+def _run_isolate(store: str, account: MysqlSettings, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environ = {
+        **{"PATH": os.environ["PATH"], "HOME": "/nonexistent", "DIST_TEST_ISOLATE_SERVER_STORE": store},
+        **{"MYSQL_HOST": account.host, "MYSQL_PORT": str(account.port), "MYSQL_DB": account.database},
+        **{"MYSQL_USER": account.user, "MYSQL_PWD": account.password},
+        **{"AWS_ACCESS_KEY": "none", "AWS_SECRET_KEY": "none", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+    }
+    command = [beside_python("dist-test-isolate"), "prune", "--older-than", "30d", *arguments]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_about_blobs_lists_what_it_then_removes(
+    world: World, accounts: Mapping[str, MysqlSettings], tmp_path: Path
+) -> None:
+    blobs = Blobs(root=tmp_path)
+    needed, unused = blobs.put(b"needed"), blobs.put(b"unused")
+    blobs.age({needed, unused}, 100)
+    world.write(Given(job_id="running", state="running", hashes=[needed]), objects=False)
+    run = functools.partial(_run_isolate, f"disk:{tmp_path}", accounts["isolate"])
+
+    listed, announced = run("--dry-run").stdout, json.loads(run("--dry-run", "--json").stdout)
+    assert blobs.all() == {needed, unused}
+    done = json.loads(run("--json").stdout)
+
+    assert listed.startswith(f"{GZIP}/{unused}  14 bytes  ")
+    assert announced | {"dry_run": False} == done
+    assert [blob["digest"] for blob in done["blobs"]] == [unused]
+    assert blobs.all() == {needed}
+    other = Leadership(world.database, BLOBS_LOCK)
+    assert other.holds()
+    try:
+        assert run().stdout == "Another run is pruning at this moment; nothing was done.\n"
+    finally:
+        other.resign()
+
+
+@pytest.mark.parametrize(("store", "port"), [("disk", 1), ("s3:none", None)], ids=["no database", "no store"])
+def test_blobs_stay_when_something_does_not_answer(
+    world: World, accounts: Mapping[str, MysqlSettings], tmp_path: Path, store: str, port: int | None
+) -> None:
+    blobs = Blobs(root=tmp_path)
+    blobs.age({blobs.put(b"old")}, 100)
+    account = accounts["isolate"]
+    done = _run_isolate(
+        f"disk:{tmp_path}" if store == "disk" else store, account if port is None else replace(account, port=port)
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("dist-test-isolate: ")
+    assert "Traceback" not in done.stderr
+    assert len(blobs.all()) == 1
