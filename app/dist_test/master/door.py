@@ -7,6 +7,7 @@ from wsgiref.types import StartResponse, WSGIApplication
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
+from dist_test.errors import shortened
 from dist_test.master.addresses import client_address, is_within, parse_address
 from dist_test.serving import MalformedBody
 from dist_test.settings.values import Network
@@ -64,7 +65,7 @@ class BoundedBody:
         try:
             found = self._body.read(size)
         except MalformedBody as exc:
-            raise BadRequest(f"the body is not chunked as it should be: {exc}") from exc
+            raise BadRequest(f"the body is not chunked as it should be: {shortened(str(exc))}") from exc
         self._left -= len(found)
         if self._left <= 0:
             raise RequestEntityTooLarge

@@ -12,7 +12,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]  # gunicorn has no annotations
 from werkzeug.exceptions import BadRequest, ClientDisconnected
 
-from dist_test.errors import BlobNotFound, DigestMismatch, shown
+from dist_test.errors import BlobNotFound, DigestMismatch, shortened, shown
 from dist_test.isolate.digest import algorithm_of, hex_digits, is_digest
 from dist_test.isolate.server.tickets import Ticket, Tickets
 from dist_test.isolate.server_metrics import Metrics
@@ -159,7 +159,7 @@ def _read_chunk() -> bytes:
     try:
         return request.stream.read(_CHUNK_BYTES)
     except ParseException as exc:
-        raise BadRequest(f"the body is not chunked as it should be: {exc}") from exc
+        raise BadRequest(f"the body is not chunked as it should be: {shortened(str(exc))}") from exc
     except OSError as exc:
         raise ClientDisconnected from exc
 
