@@ -188,16 +188,17 @@ def _query(*conditions: ColumnElement[bool]) -> Select[Any]:
 
 
 def _page(connection: Connection, condition: ColumnElement[bool], after: AttemptKey) -> Sequence[AnyRow]:
-    later = or_(
-        attempts.c.job_key > after.job,
-        and_(attempts.c.job_key == after.job, attempts.c.task_index > after.task),
-        and_(
-            attempts.c.job_key == after.job,
-            attempts.c.task_index == after.task,
-            attempts.c.attempt > after.attempt,
-        ),
+    # First the same job, then later ones: asked of both at once, the server reads and sorts all that wait each time.
+    place = or_(
+        attempts.c.task_index > after.task,
+        and_(attempts.c.task_index == after.task, attempts.c.attempt > after.attempt),
     )
-    return connection.execute(_query(condition, later).order_by(*_KEY).limit(PAGE)).all()
+    same_job = _query(condition, attempts.c.job_key == after.job, place).order_by(*_KEY)
+    rows = list(connection.execute(same_job.limit(PAGE)).all())
+    if len(rows) < PAGE:
+        later_jobs = _query(condition, attempts.c.job_key > after.job).order_by(*_KEY)
+        rows += connection.execute(later_jobs.limit(PAGE - len(rows))).all()
+    return rows
 
 
 def _record_put(connection: Connection, places: Sequence[tuple[AttemptKey, Place]]) -> None:

@@ -127,3 +127,27 @@ def job(*descriptions: str, job_id: str = "job", owner: str = "ann", max_retries
         for description in descriptions
     )
     return replace(Job(job_id=job_id, tasks=tasks, owner=owner), **fields)  # type: ignore[arg-type]  # named by the caller
+
+
+def store_large_job(database: Database, key: int, tasks: int) -> None:
+    """A job whose tasks all wait, as rows alone."""
+    statements = (
+        "INSERT INTO jobs (job_key, job_id, name, project, owner, fingerprint, state, period, first_tag, weight,"
+        " submitted_at, enqueued_at, total_tasks, total_attempts)"
+        " VALUES (:job, :job, '', '', 'ann', '', 'running', 1, 0, 1, '2026-01-01', '2026-01-01', :tasks, :tasks)",
+        "INSERT INTO tasks (job_key, task_index, isolate_hash, description, timeout_seconds, max_retries)"
+        " SELECT :job, seq, 'aa', 'a test', 0, 1 FROM seq_0_to_99999 WHERE seq < :tasks",
+        "INSERT INTO attempts (job_key, task_index, attempt, queued_at)"
+        " SELECT :job, seq, 0, '2026-01-01' FROM seq_0_to_99999 WHERE seq < :tasks",
+        "ANALYZE TABLE tasks, attempts",
+    )
+    with database.engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement), {"job": key, "tasks": tasks})
+
+
+def rows_read(database: Database) -> int:
+    """How many rows the server's tables have given so far."""
+    with database.engine.connect() as connection:
+        rows = connection.execute(text("SHOW GLOBAL STATUS LIKE 'Handler_read%'"))
+        return sum(int(value) for _, value in rows)

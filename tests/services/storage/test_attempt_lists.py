@@ -11,6 +11,8 @@ from dist_test.storage.attempt_lists import AttemptLists, AttemptSort, place_of
 from dist_test.storage.database import Database
 from dist_test.storage.jobs import AttemptFilter, AttemptRecord, Jobs
 
+from .conftest import rows_read, store_large_job
+
 JOB = 7
 OUTCOMES = ("failed", "timed_out", "lost", "setup_failed", "canceled", "succeeded", None)
 ALL = list(itertools.product(range(40), range(2)))
@@ -141,28 +143,8 @@ def test_tasks_without_success_are_found(lists: AttemptLists) -> None:
 
 @pytest.mark.parametrize("place", [0, 50_000, 99_000])
 def test_a_page_of_a_large_job_reads_little_more_than_the_page(database: Database, place: int) -> None:
-    with database.engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO tasks (job_key, task_index, isolate_hash, description, timeout_seconds, max_retries)"
-                " SELECT 7, seq, 'aa', 'a test', 0, 1 FROM seq_0_to_99999"
-            )
-        )
-        connection.execute(
-            text(
-                "INSERT INTO attempts (job_key, task_index, attempt, queued_at)"
-                " SELECT 7, seq, 0, '2026-01-01' FROM seq_0_to_99999"
-            )
-        )
-        connection.execute(text("ANALYZE TABLE tasks, attempts"))
-    before = _rows_read(database)
+    store_large_job(database, JOB, 100_000)
+    before = rows_read(database)
     page = Jobs(database).attempts(JOB, after=AttemptKey(JOB, place, 0), limit=500)
     assert [attempt.key.task for attempt in page] == list(range(place + 1, place + 501))
-    assert _rows_read(database) - before < 10 * 500
-
-
-def _rows_read(database: Database) -> int:
-    """How many rows the server's tables have given so far."""
-    with database.engine.connect() as connection:
-        rows = connection.execute(text("SHOW GLOBAL STATUS LIKE 'Handler_read%'"))
-        return sum(int(value) for _, value in rows)
+    assert rows_read(database) - before < 10 * 500

@@ -11,7 +11,7 @@ from dist_test.master.audit import Auditor
 from dist_test.master.reconciler import Reconciler
 from dist_test.master.service import Service
 from dist_test.model.outcome import Outcome
-from dist_test.model.task import QueueEntry
+from dist_test.model.task import AttemptKey, QueueEntry
 from dist_test.settings import MasterSettings
 from dist_test.storage.claims import Claim, Refusal
 from dist_test.storage.database import Database
@@ -19,7 +19,7 @@ from dist_test.storage.entries import Queued
 from dist_test.storage.leader import Leadership
 from dist_test.storage.queue import Queue, Queues
 
-from .conftest import Hand, job
+from .conftest import Hand, job, rows_read, store_large_job
 
 MakeHand = Callable[..., Hand]
 Take = Callable[[], QueueEntry]
@@ -225,3 +225,13 @@ def test_a_leader_that_loses_the_lock_during_its_round_puts_nothing(
     rival.resign()
     monkeypatch.undo()
     assert [reconciler.round(), reconciler.round()] == [0, 2], "it was still to be done"
+
+
+def test_a_sweep_over_large_jobs_reads_each_attempt_a_few_times(service: Service, database: Database) -> None:
+    sizes = {1: 500, 2: 50_000, 3: 500}
+    for key, tasks in sizes.items():
+        store_large_job(database, key, tasks)
+    before = rows_read(database)
+    swept = [item.entry.key for page in service.entries.waiting(older_than=timedelta(0)) for item in page]
+    assert swept == [AttemptKey(key, task, 0) for key, tasks in sizes.items() for task in range(tasks)]
+    assert rows_read(database) - before < 20 * sum(sizes.values())
