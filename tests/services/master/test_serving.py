@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
+from flask.testing import FlaskClient
 from requests.auth import HTTPDigestAuth
 
 from dist_test.local.program import beside_python, find_program, wait_until
@@ -275,6 +276,16 @@ def run(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProces
 def test_the_audit_is_a_command_of_the_master(environ: dict[str, str]) -> None:
     assert run(environ, "audit").returncode == 0
     unknown = run(environ, "audit", "nonsense")
+    assert unknown.returncode == 1
+    assert "dist-test-master: no job has the id nonsense" in unknown.stderr
+
+
+def test_to_promote_is_a_command_of_the_master(environ: dict[str, str], client: FlaskClient) -> None:
+    client.post("/api/v1/jobs", json=job_document("a"))
+    done = run(environ, "promote", "job")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("job: 1 waiting attempts, 30 s of expected work, go before all others")
+    unknown = run(environ, "promote", "nonsense")
     assert unknown.returncode == 1
     assert "dist-test-master: no job has the id nonsense" in unknown.stderr
 
