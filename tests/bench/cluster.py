@@ -120,9 +120,15 @@ class BenchCluster:
 
     def memory(self, program: str) -> list[float]:
         """What each process of a program has in memory, in MB: of the master its workers."""
+        return [_resident_bytes(pid) / 1e6 for pid in self._processes(program)]
+
+    def processor_seconds(self, program: str) -> float:
+        """How long the processes of a program have run on a processor so far, summed over them."""
+        return sum(_processor_seconds(pid) for pid in self._processes(program))
+
+    def _processes(self, program: str) -> list[str]:
         pid = next(one.pid for one in self.status.programs if one.name == program)
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if program == "master" else [str(pid)]
-        return [_resident_bytes(worker) / 1e6 for worker in workers]
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if program == "master" else [str(pid)]
 
     def sql(self, query: str, **values: object) -> list[Any]:
         """Rows, straight from the database."""
@@ -167,6 +173,12 @@ def bench_cluster(*, slaves: int, slots: int) -> Iterator[BenchCluster]:
 def _resident_bytes(pid: str) -> int:
     # proc(5): statm's second field is the resident set, in pages.
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processor_seconds(pid: str) -> float:
+    # proc(5): of stat's fields after the name in parentheses, the 12th and 13th are user and system time in ticks.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def milliseconds(act: Callable[[], object]) -> float:

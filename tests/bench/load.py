@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import requests
+
 from tests.bench.cluster import TRUE, BenchCluster, bench_cluster, milliseconds
 from tests.bench.figure import Figure, busy_seconds, number, print_machine, print_table
 
@@ -80,14 +82,17 @@ def watchers(cluster: BenchCluster) -> bool:
 
     def watch(watcher: int) -> None:
         time.sleep(POLL_SECONDS * watcher / WATCHERS)  # they did not all start at the same moment
-        while time.monotonic() < until:
-            polls.append(milliseconds(lambda: cluster.job(job_id)))
-            if watcher % 10 == 0:
-                pages.append(milliseconds(lambda: cluster.get("/job", job_id=job_id)))
-            time.sleep(POLL_SECONDS)
+        with requests.Session() as session:
+            while time.monotonic() < until:
+                polls.append(milliseconds(lambda: _ask(session, f"{cluster.url}/api/v1/jobs/{job_id}")))
+                if watcher % 10 == 0:
+                    pages.append(milliseconds(lambda: _ask(session, f"{cluster.url}/job?job_id={job_id}")))
+                time.sleep(POLL_SECONDS)
 
+    used = cluster.processor_seconds("master")
     with ThreadPoolExecutor(WATCHERS) as threads:
         list(threads.map(watch, range(WATCHERS)))
+    used = (cluster.processor_seconds("master") - used) / (len(polls) + len(pages))
     is_running = cluster.job(job_id)["state"] == "running"
     cluster.cancel(job_id)
     if not is_running:
@@ -97,9 +102,14 @@ def watchers(cluster: BenchCluster) -> bool:
         for what, times in ((f"one of {len(polls)} status polls", polls), (f"one of {len(pages)} pages", pages))
         for share in ("p50", "p95")
     ]
+    figures.append(Figure(name="processor time of the master for one of them", values=[used * 1000], unit="ms"))
     return print_table(
         f"{WATCHERS} watchers of a running job of `sleep 1`, a poll every {POLL_SECONDS:g} s each", figures
     )
+
+
+def _ask(session: requests.Session, url: str) -> None:
+    session.get(url, timeout=60).raise_for_status()
 
 
 def quantile(values: Sequence[float], name: str) -> float:
