@@ -72,7 +72,7 @@ class Report:
 
 @dataclass(kw_only=True)
 class _Old:
-    """What is old in a store. `nearly`: digests that are young by so little that what they name may be old."""
+    """What is old in a store. `nearly`: digests of it, and of what is nearly old and so may name what is."""
 
     blobs: list[BlobRecord] = field(default_factory=list)
     nearly: set[str] = field(default_factory=set)
@@ -185,7 +185,8 @@ class Prune:
         self, blobs: list[BlobRecord], limit: timedelta, report: Report, tell: Callable[[BlobRecord], None]
     ) -> None:
         self._fence()
-        for blob in blobs if self._is_dry or not blobs else self._store.remove_old(blobs, limit):
+        removed = blobs if self._is_dry or not blobs else self._store.remove_old(blobs, limit)
+        for blob in removed:
             tell(blob)
             report.removed += 1
             report.removed_bytes += blob.size_bytes
