@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flask import Flask, Response, jsonify, render_template, request
-from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.exceptions import BadRequest, HTTPException, default_exceptions
 
 from dist_test.errors import (
     AuditInProgress,
@@ -102,6 +102,9 @@ def _shaped(failure: Failure) -> Response:
         return jsonify({"status": "ERROR", "error": failure.message})
     if request.path.startswith("/api/") or request.path in _JSON_PATHS:
         return jsonify({"error": {"code": failure.code, "message": failure.message}})
+    # For a Host that cannot be one, Flask makes no addresses, which a page is full of.
+    if isinstance(request.routing_exception, BadRequest):
+        return Response(failure.message, content_type="text/plain; charset=utf-8")
     return Response(render_template("failure.html", failure=failure))
 
 

@@ -12,6 +12,7 @@ from dist_test.settings.catalog import BY_NAME, CATALOG, SECTIONS, Setting, defa
 
 SYSTEM_PATH = Path("/etc/dist_test/dist_test.cnf")
 MAX_SPACES = 1_000  # in a row: configparser takes the square of their number in steps
+MAX_REASON_CHARACTERS = 500  # of configparser's, which repeats names
 _SPACES = re.compile(r"[^\S\n]+")
 
 
@@ -122,7 +123,7 @@ def _why_unreadable(exc: Exception) -> str:
     if isinstance(exc, configparser.ParsingError):
         lines = ", ".join(str(number) for number, _ in exc.errors)
         return f"neither [section] nor KEY = VALUE: line {shortened(lines)}"
-    return " ".join(str(exc).split())
+    return " ".join(str(exc).split())[:MAX_REASON_CHARACTERS]
 
 
 def _hint(near: list[str]) -> str:
