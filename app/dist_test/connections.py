@@ -1,5 +1,6 @@
 """gunicorn's worker with threads, for clients that are silent, slow or very many: they keep nobody else waiting."""
 
+import errno
 import logging
 import resource
 import selectors
@@ -17,6 +18,7 @@ MAX_HEAD_BYTES = 16 * 2**10  # of a request that waits to be whole; gunicorn has
 MIN_BYTES_PER_SECOND = 8 * 2**10  # a client on a telephone line is as quick as that
 LINGER_SECONDS = 1.0  # for a client to read the last answer on its connection, before that is closed
 _LINGER_BYTES = 32 * 2**20  # and as much from a client that goes on all the same
+_PIECE_BYTES = 128 * 2**10  # of an answer: a client that reads nothing stops us in the middle of one
 _GLANCE_SECONDS = 0.01  # for what has arrived of a body
 _OTHER_FILES = 256  # of a worker beside its connections: its servers, blobs under way, its log
 _HANDFUL = 64  # connections that make room at a time, so that it need not be done for each new one
@@ -27,7 +29,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no anno
 
     1. A connection gets a thread once the head of its request is whole. Until then it costs a file descriptor, and is
     closed after `keepalive` seconds. 2. When there are too many connections, those that have waited longest are closed
-    for new ones. 3. A thread that waits for a body does so for as long as PatientSocket does.
+    for new ones. 3. A thread waits for a body, or for its answer to be read, for as long as PatientSocket does.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -71,6 +73,15 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no anno
             linger(conn.sock, is_heard_out=_is_heard_out(conn.parser))
         return is_kept
 
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request, in a thread."""
+        sock = conn.sock
+        conn.sock = conn.parser.unreader.sock
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            conn.sock = sock
+
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
@@ -89,17 +100,21 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no anno
 
 
 class PatientSocket:
-    """What a request is read from. Ends, as if the client had hung up, when that pauses or is slow for too long.
+    """What a request is read from and its answer is written to. Ends both when the client is slow for too long.
 
     Only the time in which we wait for the client counts: not that in which it waits for us.
     """
 
     def __init__(self, sock: socket.socket, *, patience_seconds: float) -> None:
-        """patience_seconds: for all pauses of a request together, and a second more for each MIN_BYTES_PER_SECOND."""
+        """patience_seconds: for all pauses together; each MIN_BYTES_PER_SECOND give a second of it back."""
         self._sock = sock
-        self._left_seconds = patience_seconds
+        self._patience_seconds = self._left_seconds = patience_seconds
+        # What gunicorn asks of a socket besides, with nothing to wait for.
         self.gettimeout = sock.gettimeout
         self.settimeout = sock.settimeout
+        self.send = sock.send
+        self.shutdown = sock.shutdown
+        self.close = sock.close
 
     def recv(self, size: int) -> bytes:
         """Read `size` bytes or fewer; none when the client has hung up or took too long."""
@@ -108,11 +123,31 @@ class PatientSocket:
             found = self._sock.recv(size)
         except BlockingIOError:  # the limit of the listener, see serving.py
             return self._hang_up()
-        self._left_seconds += len(found) / MIN_BYTES_PER_SECOND - (time.monotonic() - began)
-        return found if self._left_seconds > 0 else self._hang_up()
+        return found if self._is_patient(began, len(found)) else self._hang_up()
+
+    def sendall(self, data: bytes) -> None:
+        """Write all of it. Raises BrokenPipeError when the client has hung up or took too long."""
+        left = memoryview(data)
+        while left:
+            piece = left[:_PIECE_BYTES]
+            began = time.monotonic()
+            try:
+                sent = self._sock.send(piece)
+            except BlockingIOError:
+                sent = 0
+            # It blocks: with less than a piece it ends at the limit of the listener alone.
+            if sent < len(piece) or not self._is_patient(began, sent):
+                self._hang_up()
+                raise BrokenPipeError(errno.EPIPE, "the client took too long for its answer")
+            left = left[sent:]
+
+    def _is_patient(self, began: float, moved_bytes: int) -> bool:
+        left = self._left_seconds + moved_bytes / MIN_BYTES_PER_SECOND - (time.monotonic() - began)
+        self._left_seconds = min(self._patience_seconds, left)
+        return self._left_seconds > 0
 
     def _hang_up(self) -> bytes:
-        logger.info("Hung up on a client that took too long for its request", extra={"action": "slow_client"})
+        logger.info("Hung up on a client that was too slow", extra={"action": "slow_client"})
         # So that nothing of the rest is taken for another request.
         self._sock.shutdown(socket.SHUT_RD)
         return b""

@@ -43,6 +43,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no annot
         self._options = {
             "worker_class": PatientWorker,
             "worker_connections": CONNECTIONS,
+            "sendfile": False,  # socket.sendfile knows no limit of time
             "keepalive": KEEPALIVE_SECONDS,
             "logger_class": _Logger,
             "when_ready": lambda server: _limit_silence(server.LISTENERS, silence_seconds),

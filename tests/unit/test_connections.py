@@ -117,6 +117,38 @@ def test_a_client_that_falls_silent_is_hung_up_on(pair: tuple[socket.socket, soc
     assert PatientSocket(server, patience_seconds=10).recv(10) == b""
 
 
+def test_a_client_that_does_not_read_its_answer_is_hung_up_on(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, _ = pair
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 100_000))
+    with pytest.raises(BrokenPipeError, match="too long"):
+        PatientSocket(server, patience_seconds=0.2).sendall(b"x" * 2**26)
+
+
+def test_a_client_that_reads_gets_all_of_a_long_answer(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, client = pair
+    answer = bytes(range(256)) * 2**14
+    sending = threading.Thread(target=PatientSocket(server, patience_seconds=5).sendall, args=[answer])
+    sending.start()
+    received = bytearray()
+    while len(received) < len(answer):
+        received += client.recv(2**16)
+    sending.join()
+    assert received == answer
+
+
+def test_what_came_quickly_buys_no_pause_longer_than_others(pair: tuple[socket.socket, socket.socket]) -> None:
+    server, client = pair
+    patient = PatientSocket(server, patience_seconds=0.2)
+    client.sendall(b"x" * 30_000)
+    left = 30_000
+    while left:
+        left -= len(patient.recv(left))
+    late = threading.Timer(0.4, client.sendall, [b"y"])
+    late.start()
+    assert patient.recv(10) == b""
+    late.join()
+
+
 def test_time_in_which_nobody_reads_is_not_the_clients(pair: tuple[socket.socket, socket.socket]) -> None:
     server, client = pair
     patient = PatientSocket(server, patience_seconds=0.1)
