@@ -3,7 +3,7 @@
 What must not happen to a task is ruled out here, not forgiven later:
 
 - An attempt ends as `lost` when four leases on it lapse. Faults that let leases lapse are so far apart that whoever
-  takes over has the time to finish, so no attempt meets four of them.
+  takes over has the time to finish, and four of them further than an attempt waits for its upload while S3 is away.
 - A task ends as `setup_failed` when three of its attempts met no isolate server. It is away MAX_ISOLATE_OUTAGES times,
   each time too briefly for two attempts of a task.
 """
@@ -20,6 +20,7 @@ ROLES = (*SERVERS, SLAVE)
 
 # A lease lapses 4 s after its slave fell silent, and is taken over; a second later the attempt is recorded.
 _TAKEOVER_SECONDS = {SLAVE: 6.5, MARIADB: 2.5}
+FOUR_LAPSES_SECONDS = 30.0  # at least, from the first of four faults that let leases lapse to the last
 MAX_ISOLATE_OUTAGES = 2  # one less than the failed setups that end a task
 _TRIES = 1000  # to find a time for a fault that there must be
 _MEAN_GAP_SECONDS = 0.5  # between two that are drawn; about every second one finds no room
@@ -127,7 +128,7 @@ def _fault(rng: random.Random, at_seconds: float, role: str, kind: Kind, slaves:
 
 
 def _has_room(fault: Fault, others: Sequence[Fault]) -> bool:
-    if any(_are_too_close(fault, other) for other in others):
+    if any(_are_too_close(fault, other) for other in others) or _may_lose_an_attempt((fault, *others)):
         return False
     outages = sum(other.role == ISOLATE and other.kind.is_outage for other in others)
     return not (fault.role == ISOLATE and fault.kind.is_outage and outages >= MAX_ISOLATE_OUTAGES)
@@ -138,3 +139,8 @@ def _are_too_close(one: Fault, other: Fault) -> bool:
     if earlier.ends_leases and later.ends_leases and later.at_seconds < earlier.settled_seconds:
         return True
     return earlier.target == later.target and later.at_seconds < earlier.over_seconds
+
+
+def _may_lose_an_attempt(faults: Sequence[Fault]) -> bool:
+    times = sorted(fault.at_seconds for fault in faults if fault.ends_leases)
+    return any(fourth - first < FOUR_LAPSES_SECONDS for first, fourth in zip(times, times[3:], strict=False))

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from .schedule import ISOLATE, MAX_ISOLATE_OUTAGES, ROLES, Kind, draw
+from .schedule import FOUR_LAPSES_SECONDS, ISOLATE, MAX_ISOLATE_OUTAGES, ROLES, Kind, draw
 
 SECONDS = 100
 SEEDS = range(1, 31)
@@ -34,6 +34,8 @@ def test_leases_have_time_to_be_taken_over_before_the_next_ones_lapse(seed: int)
     assert len(ending) > 5
     for earlier, later in combinations(ending, 2):
         assert earlier.settled_seconds <= later.at_seconds
+    for first, fourth in zip(ending, ending[3:], strict=False):
+        assert fourth.at_seconds - first.at_seconds >= FOUR_LAPSES_SECONDS
 
 
 @pytest.mark.parametrize("seed", SEEDS)
