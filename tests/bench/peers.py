@@ -173,6 +173,7 @@ def measure(tools: Mapping[str, Tool], *, rounds: int) -> Times:
     times = Times()
     names = list(tools)
     for turn in range(rounds):
+        print(f"round {turn + 1} of {rounds}", file=sys.stderr, flush=True)
         moved = names[turn % len(names) :] + names[: turn % len(names)]
         for workload in WORKLOADS:
             for name in moved:
