@@ -41,7 +41,7 @@ _RELEASED = {
 }
 # What is expected to end within this is short: while it runs, the next attempt is claimed. It waits so long at most.
 SHORT_SECONDS = 0.25
-MAX_UNRECORDED = 16  # results of a slot whose upload or recording is under way; more would fill the disk
+MAX_UNRECORDED = 32  # results of a slot whose upload or recording is under way; more would fill the disk
 
 
 @dataclass(frozen=True, kw_only=True)

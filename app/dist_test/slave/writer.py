@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 200  # rows in one transaction: more gains nothing (performance.md)
 # Between the starts of two transactions. A writer that was idle writes at once; a busy one shares the cost of locks and
 # commits among what has finished meanwhile, instead of a transaction for each short task.
-INTERVAL_SECONDS = 0.02
+INTERVAL_SECONDS = 0.05
 LEARN_SECONDS = 1.0  # between two writes of the history of durations, beside the results
 PAUSE_SECONDS = 2.0
 
