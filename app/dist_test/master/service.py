@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from itertools import chain
 
 from dist_test.errors import InvalidJob, JobNotRerun, QueueUnavailable, TaskNotFound
 from dist_test.model import schedule
@@ -62,8 +63,11 @@ class Service:
             _refuse_big_entries(job, queue.max_body_bytes())
             submission = self.submissions.begin(job)
             if submission is not None:
-                self.submissions.store(submission, job)
-                self.enqueue(submission, queue)
+                priorities = self.submissions.store(submission, job)
+                if priorities is None:
+                    self.enqueue(submission, queue)
+                else:
+                    self._enqueue(submission, queue, _first_attempts(job, submission, priorities))
                 logger.info("Submitted job %s of %d tasks", job.job_id, len(job.tasks), extra={"action": "submitted"})
         return self.jobs.get(job.job_id), submission is not None
 
@@ -73,7 +77,9 @@ class Service:
         After a crash in the middle some were put before. They are put again under a new delivery, which voids the
         entries that are there.
         """
-        waiting = [item for page in self.entries.waiting_of_job(submission.job_key) for item in page]
+        self._enqueue(submission, queue, list(chain.from_iterable(self.entries.waiting_of_job(submission.job_key))))
+
+    def _enqueue(self, submission: Submission, queue: Queue, waiting: Sequence[Queued]) -> None:
         is_first_try = submission.claim == 1
         for page in _pages(sorted(waiting, key=lambda item: item.priority)):
             fresh = page if is_first_try else self.entries.raise_delivery(page, reason="the submit was taken over")
@@ -238,6 +244,24 @@ def _refuse_big_entries(job: Job, limit: int) -> None:
                 f"tasks[{index}] makes a queue entry of {size} bytes; beanstalkd takes {limit}:"
                 " shorten its description, globs or env, or raise beanstalkd's option -z"
             )
+
+
+def _first_attempts(job: Job, submission: Submission, priorities: Sequence[int]) -> list[Queued]:
+    """What waits of a job that has just been stored, without reading it back."""
+    return [
+        Queued(
+            entry=QueueEntry(
+                key=AttemptKey(submission.job_key, index, 0),
+                job_id=job.job_id,
+                task=task,
+                delivery=1,
+                expected_seconds=expected,
+            ),
+            priority=priority,
+            place=None,
+        )
+        for index, (task, expected, priority) in enumerate(zip(job.tasks, submission.expected, priorities, strict=True))
+    ]
 
 
 def _pages(items: Sequence[Queued]) -> list[Sequence[Queued]]:

@@ -66,15 +66,19 @@ class Submissions:
         expected = tuple(self._durations.expected(job.project, [task.description for task in job.tasks]))
         return self._database.run(lambda connection: self._begin(connection, job, expected))
 
-    def store(self, submission: Submission, job: Job) -> None:
-        """Insert the job's tasks and first attempts, unless an earlier try did. Raises SubmitInProgress when fenced."""
+    def store(self, submission: Submission, job: Job) -> list[int] | None:
+        """Insert the job's tasks and first attempts, and give back their priorities; None when an earlier try did it.
+
+        Raises SubmitInProgress when fenced.
+        """
         order = schedule.order(submission.expected)
         costs = schedule.charges(submission.expected)
         given = schedule.tags([costs[place] for place in order], start=submission.first_tag, weight=submission.weight)
         tags = dict(zip(order, given, strict=True))
         task_rows = [_task_row(submission, index, task) for index, task in enumerate(job.tasks)]
         attempt_rows = [_attempt_row(submission, index, costs[index], tags[index]) for index in range(len(job.tasks))]
-        self._database.run(lambda connection: self._store(connection, submission, task_rows, attempt_rows))
+        is_new = self._database.run(lambda connection: self._store(connection, submission, task_rows, attempt_rows))
+        return [row["priority"] for row in attempt_rows] if is_new else None
 
     def complete(self, submission: Submission) -> None:
         """Mark the job as enqueued. Raises SubmitInProgress when another master has taken the submit over."""
@@ -175,13 +179,14 @@ class Submissions:
         submission: Submission,
         task_rows: list[dict[str, Any]],
         attempt_rows: list[dict[str, Any]],
-    ) -> None:
+    ) -> bool:
         self._lock(connection, submission)
         stored = select(func.count()).select_from(tasks).where(tasks.c.job_key == submission.job_key)
         if connection.execute(stored).scalar_one():
-            return
+            return False
         insert_rows(connection, tasks, task_rows)
         insert_rows(connection, attempts, attempt_rows)
+        return True
 
     def _complete(self, connection: Connection, submission: Submission) -> None:
         self._lock(connection, submission)
