@@ -50,7 +50,9 @@ def test_the_same_submit_again_changes_nothing(service: Service, queue: Queue) -
 def test_what_is_put_at_once_is_what_another_master_would_read(service: Service, hand: MakeHand, take: Take) -> None:
     service.submit(job("known", job_id="first", project="p"))
     _learn(hand("a"), take, {"known": 2.5})
-    rare = Task(isolate_hash="b" * 40, description="é😀", artifact_globs=("*.log",), docker_image="i", env=(("A", "ü"),))
+    rare = Task(
+        isolate_hash="b" * 40, description="é😀", artifact_globs=("*.log",), docker_image="i", env=(("A", "ü"),)
+    )
     asked = job("known", job_id="second", project="p")
     record, _ = service.submit(replace(asked, tasks=(*asked.tasks, rare)))
     put = [take(), take()]
