@@ -1,6 +1,7 @@
 """`make demo` tells agreement from disagreement."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def test_a_changed_expectation_ends_non_zero(tmp_path: Path, changes: dict[str, 
     run = demo(small_suite(tmp_path / "suite", **changes))
     assert run.returncode == 1
     assert difference in " ".join(run.stdout.split())
+    [kept] = re.findall(r"logs and results are in (\S+)", run.stdout)
+    shutil.rmtree(kept)
 
 
 def test_a_suite_whose_files_disagree_is_refused_at_once(tmp_path: Path) -> None:
