@@ -11,7 +11,8 @@ if [ $# -gt 0 ]; then
     exec .venv/bin/pytest "$@"
 fi
 
-first="tests/testbed tests/browser tests/conformance tests/inventories tests/roles tests/unit"
+first="tests/testbed tests/browser tests/conformance tests/inventories tests/roles tests/unit tests/fuzz"
+first="$first tests/services/autoscale tests/services/storage"
 
 log=$(mktemp)
 # With job control, as a job without it ignores SIGINT, and so would every program that its tests interrupt.
