@@ -85,6 +85,7 @@ def job_document(job_id: str, *, result: str | None = None, **overrides: Any) ->
         "submitted_at": _TIME,
         "enqueued_at": _TIME,
         "finished_at": _TIME if result else None,
+        "promoted_at": None,
         "cancel_reason": "said so" if result == "canceled" else None,
         "max_failed_tasks": None,
         "url": f"http://master.example/job?job_id={job_id}",
