@@ -23,6 +23,7 @@ class Job:
     submitted_at: datetime
     enqueued_at: datetime | None
     finished_at: datetime | None
+    promoted_at: datetime | None
     cancel_reason: str | None
     max_failed_tasks: int | None
     url: str
