@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-from dist_test.errors import BlobNotFound, DatabaseUnavailable, DigestMismatch, IsolateError
+from dist_test.errors import BlobNotFound, DigestMismatch, IsolateError
 from dist_test.isolate.format import MAX_ISOLATED_BYTES
 from dist_test.isolate.references import References, references
 from dist_test.isolate.store import BlobRecord, BlobStore
@@ -201,7 +201,7 @@ def run_prune(store: BlobStore, mysql: MysqlSettings, age: timedelta, say: Say, 
             say(json.dumps({"busy": True}) if as_json else "Another run is pruning at this moment; nothing was done.")
             return 0
         try:
-            prune = Prune(store, UsedHashes(database), fence=_fence_of(lock), is_dry=is_dry)
+            prune = Prune(store, UsedHashes(database), fence=lambda: lock.require("pruning"), is_dry=is_dry)
             _carry_out(prune, age, say, is_dry=is_dry, as_json=as_json)
         except OSError as exc:
             raise IsolateError(f"the store failed: {exc}") from exc
@@ -224,14 +224,6 @@ def _carry_out(prune: Prune, age: timedelta, say: Say, *, is_dry: bool, as_json:
         say(json.dumps({"busy": False, "dry_run": is_dry, "blobs": told, "total": asdict(report)}, indent=2))
     else:
         say(f"{'would remove' if is_dry else 'removed'} {report}")
-
-
-def _fence_of(lock: Leadership) -> Callable[[], None]:
-    def fence() -> None:
-        if not lock.still_holds():
-            raise DatabaseUnavailable("the lock on pruning was lost, and with it the connection; run it again")
-
-    return fence
 
 
 def _content(store: BlobStore, namespace: str, digest: str) -> bytes:

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from dist_test.errors import DatabaseUnavailable
 from dist_test.master.documents import moment
 from dist_test.model.result_key import is_result_key
 from dist_test.settings import MasterSettings
@@ -129,7 +128,9 @@ def run_prune(settings: MasterSettings, age: timedelta, say: Say, *, is_dry: boo
             say(json.dumps({"busy": True}) if as_json else "Another run is pruning at this moment; nothing was done.")
             return 0
         try:
-            prune = Prune(Retention(database), Bucket.of(settings.aws), fence=_fence_of(lock), is_dry=is_dry)
+            prune = Prune(
+                Retention(database), Bucket.of(settings.aws), fence=lambda: lock.require("pruning"), is_dry=is_dry
+            )
             _carry_out(prune, age, say, is_dry=is_dry, as_json=as_json)
         finally:
             lock.resign()
@@ -152,14 +153,6 @@ def _carry_out(prune: Prune, age: timedelta, say: Say, *, is_dry: bool, as_json:
         say(json.dumps({"busy": False, "dry_run": is_dry, "jobs": told, "total": asdict(report)}, indent=2))
     else:
         say(f"{'would remove' if is_dry else 'removed'} {report}")
-
-
-def _fence_of(lock: Leadership) -> Callable[[], None]:
-    def fence() -> None:
-        if not lock.still_holds():
-            raise DatabaseUnavailable("the lock on pruning was lost, and with it the connection; run it again")
-
-    return fence
 
 
 def _job_document(job: OldJob, found: Objects) -> dict[str, Any]:

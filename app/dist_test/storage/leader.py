@@ -6,6 +6,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from dist_test.errors import DatabaseUnavailable
 from dist_test.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,11 @@ class Leadership:
     def still_holds(self) -> bool:
         """Whether this candidate has led without a break since `holds` last said so: what to ask before each act."""
         return self._connection is not None and self._ask(self._is_mine)
+
+    def require(self, what: str) -> None:
+        """Raise DatabaseUnavailable unless `still_holds`. `what`: that the lock is on, for people."""
+        if not self.still_holds():
+            raise DatabaseUnavailable(f"the lock on {what} was lost, and with it the connection; run it again")
 
     def resign(self) -> None:
         """Give the role up, if it is held."""
